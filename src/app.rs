@@ -339,24 +339,18 @@ fn masked(word: &str) -> String {
     secret.unwrap_or_else(|| word.to_owned())
 }
 
-/// The stack of a Swarm whose name the command gives as that of its project, if there is one.
-async fn stack(target: &TargetArgs, events: &Events) -> Result<Option<Stack>> {
-    let Some(name) = target.project() else {
-        return Ok(None);
-    };
-    let engine = Engine::connect(endpoint(target).await?, events).await?;
-    swarm::find(&engine, &name).await
-}
-
-/// The engine of a command that works with a project of Compose alone.
-async fn connect(target: &TargetArgs, endpoint: Endpoint, events: &Events) -> Result<Engine> {
+/// The engine, and the stack of a Swarm that the command names on it, if there is one.
+async fn connect(
+    target: &TargetArgs,
+    endpoint: Endpoint,
+    events: &Events,
+) -> Result<(Engine, Option<Stack>)> {
     let engine = Engine::connect(endpoint, events).await?;
-    if let Some(name) = target.project()
-        && let Some(stack) = swarm::find(&engine, &name).await?
-    {
-        return Err(no_part(&stack));
-    }
-    Ok(engine)
+    let stack = match target.project() {
+        Some(name) => swarm::find(&engine, &name).await?,
+        None => None,
+    };
+    Ok((engine, stack))
 }
 
 /// The refusal of a command that works with a project of Compose alone.
@@ -383,6 +377,19 @@ enum Found<T> {
     One(Box<Opened>, T),
     /// On the hosts that the Compose file names.
     Several(Vec<Host>),
+    /// On a stack of a Swarm, whose name the command gives as that of its project.
+    Stack(Box<Stack>),
+}
+
+impl<T> Found<T> {
+    /// The engine of a command that works with one project of Compose.
+    fn one(self) -> Result<(Opened, T)> {
+        match self {
+            Self::One(opened, beside) => Ok((*opened, beside)),
+            Self::Several(hosts) => Err(fleet::one_at_a_time(&hosts)),
+            Self::Stack(stack) => Err(no_part(&stack)),
+        }
+    }
 }
 
 /// What to do where Compose cannot read the project.
@@ -409,19 +416,23 @@ impl Opened {
         events: &Events,
         read: &impl AsyncFn(&Engine) -> T,
     ) -> Result<(Self, T)> {
-        match Self::find(target, names, events, (read, Unread::Refuse)).await? {
-            Found::One(opened, beside) => Ok((*opened, beside)),
-            Found::Several(hosts) => Err(fleet::one_at_a_time(&hosts)),
-        }
+        let found = Self::find(target, names, events, (read, Unread::Refuse));
+        found.await?.one()
     }
 
     /// The same for the records of services, which need no Compose file.
     async fn of_records(target: &TargetArgs, names: &[&str], events: &Events) -> Result<Self> {
+        let found = Self::find_records(target, names, events).await?;
+        found.one().map(|(opened, ())| opened)
+    }
+
+    async fn find_records(
+        target: &TargetArgs,
+        names: &[&str],
+        events: &Events,
+    ) -> Result<Found<()>> {
         let (target, read) = ((target, &BTreeMap::new()), &async |_: &Engine| ());
-        match Self::find(target, names, events, (read, Unread::AskContainers)).await? {
-            Found::One(opened, ()) => Ok(*opened),
-            Found::Several(hosts) => Err(fleet::one_at_a_time(&hosts)),
-        }
+        Self::find(target, names, events, (read, Unread::AskContainers)).await
     }
 
     /// Finds the engine by the options, the Compose file, and Docker's own choice, in this order.
@@ -431,33 +442,46 @@ impl Opened {
         events: &Events,
         (read, unread): (&impl AsyncFn(&Engine) -> T, Unread),
     ) -> Result<Found<T>> {
-        let endpoint = endpoint(target).await?;
+        let endpoint = match endpoint(target).await {
+            Err(error) if target.names_engine() => return Err(error),
+            found => found,
+        };
         let connected = async {
-            let engine = connect(target, endpoint.clone(), events).await?;
+            let (engine, stack) = connect(target, endpoint.clone()?, events).await?;
             let beside = read(&engine).await;
-            Ok::<_, Error>((engine, beside))
+            Ok::<_, Error>((engine, stack, beside))
         };
         let composed = async {
-            let compose = Compose::find(target.invocation(), endpoint.clone()).await?;
+            // The hosts of the file are read also where Docker's own choice names no engine; reading asks none.
+            let endpoint = endpoint.clone().or_else(|_| "".parse())?;
+            let compose = Compose::find(target.invocation(), endpoint).await?;
             let compose = compose.given(variables);
             let project = read_project(&compose, names).await;
             Ok::<_, Error>((compose, project))
         };
         let (connected, composed) = tokio::join!(connected, composed);
         // The hosts of the file are in place of this engine, which need not be there.
-        if !target.names_engine()
-            && let Ok((_, Ok(project))) = &composed
-        {
-            match &hosts(target, project)?[..] {
+        match &composed {
+            Ok((_, Ok(project))) if !target.names_engine() => match &hosts(target, project)?[..] {
                 [] => {}
                 [one] => {
                     let target = (&target.at(one), variables);
                     return Box::pin(Self::find(target, names, events, (read, unread))).await;
                 }
                 several => return Ok(Found::Several(several.to_vec())),
+            },
+            Ok((compose, Err(error))) if lacks_hosts(target, compose) => {
+                let hint = error.hint.clone().unwrap_or_default();
+                return Err(error.clone().hint(format!(
+                    "{hint}\n      its hosts cannot be read: name one with --on, -H or --context"
+                )));
             }
+            _ => {}
         }
-        let (engine, beside) = connected?;
+        let (engine, stack, beside) = connected?;
+        if let Some(stack) = stack {
+            return Ok(Found::Stack(stack.into()));
+        }
         let (compose, project) = composed?;
         let project = match (project, unread) {
             (Ok(project), _) => project,
@@ -482,8 +506,14 @@ impl Opened {
         names: &[&str],
         (error, events): (&Error, &Events),
     ) -> Result<Self> {
-        let engine = connect(target, endpoint(target).await?, events).await?;
+        let (engine, stack) = connect(target, endpoint(target).await?, events).await?;
+        if let Some(stack) = stack {
+            return Err(no_part(&stack));
+        }
         let compose = Compose::find(target.invocation(), engine.endpoint().clone()).await?;
+        if lacks_hosts(target, &compose) {
+            return Err(error.clone());
+        }
         let project = made_from::of_containers(error.clone(), &engine, &compose, names).await?;
         Ok(Self {
             engine,
@@ -530,6 +560,11 @@ fn hosts(target: &TargetArgs, project: &Project) -> Result<Vec<Host>> {
         refuse_standard_input(target)?;
     }
     Ok(hosts)
+}
+
+/// Whether the engine of a project that Compose cannot read is one of the hosts in its file.
+fn lacks_hosts(target: &TargetArgs, compose: &Compose) -> bool {
+    !target.names_engine() && include::names_hosts(compose.files())
 }
 
 /// The Compose file is read for each host.

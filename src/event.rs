@@ -401,16 +401,27 @@ pub struct Scope {
     /// The id of the attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutId>,
-    /// The command rolls on several hosts, so people see which one this is.
+    /// The host as `--on` takes it, where the command rolls on several: people see which one this is.
     #[serde(skip)]
-    pub of_hosts: bool,
+    pub place: Option<String>,
 }
 
 impl Scope {
     /// The service as people find it among the others of the command; empty where the event is about the command.
     pub fn title(&self) -> String {
-        let host = self.host.as_deref().filter(|_| self.of_hosts);
+        let host = self.host.as_deref().filter(|_| self.is_of_hosts());
         title(host, self.service())
+    }
+
+    /// Whether the command rolls on several hosts.
+    pub fn is_of_hosts(&self) -> bool {
+        self.place.is_some()
+    }
+
+    /// The option of another command about this service that chooses its host, where there are several.
+    pub fn on(&self) -> String {
+        let place = self.place.as_ref();
+        place.map_or_else(String::new, |place| format!(" --on {place}"))
     }
 
     /// The service's name; empty where the event is about no single service.
@@ -477,10 +488,10 @@ impl Events {
     }
 
     /// The same for one of several hosts.
-    pub fn of_host(&self, host: &str) -> Self {
+    pub fn of_host(&self, host: &str, place: &str) -> Self {
         self.scoped(Scope {
             host: Some(host.to_owned()),
-            of_hosts: true,
+            place: Some(place.to_owned()),
             ..Scope::default()
         })
     }
@@ -491,7 +502,7 @@ impl Events {
             host: Some(host.to_owned()),
             project: Some(key.project.clone()),
             service: Some(key.service.clone()),
-            of_hosts: self.scope.of_hosts,
+            place: self.scope.place.clone(),
             ..Scope::default()
         })
     }

@@ -7,10 +7,11 @@ use serde_json::{Map, Value};
 use crate::{
     error::{Error, Result, did_you_mean},
     event::{ServiceResult, ServiceRow, host_name},
-    settings::HOSTS,
+    settings::{HOSTS, Partial},
     stack::{graph::Order, schedule::Ends},
 };
 
+const WAVE_BAKE: &str = "wave-bake";
 const KEYS: [&str; 3] = ["host", "context", "wave"];
 
 /// An engine, as Docker's options name it.
@@ -57,7 +58,7 @@ impl fmt::Display for Host {
 impl Place {
     /// An address has a scheme or begins with a slash; anything else is a context.
     fn read(text: &str) -> Result<Self, String> {
-        match text {
+        match text.trim() {
             "" => Err("a host is empty; write ssh://USER@HOST, or a Docker context".to_owned()),
             text if text.contains("://") || text.starts_with('/') => {
                 Ok(Self::Address(text.to_owned()))
@@ -92,8 +93,12 @@ impl Host {
             );
             return Err(format!("unknown key {key}; {near}"));
         }
-        let text = |key: &str| map.get(key).and_then(Value::as_str);
+        let text = |key: &str| map.get(key).and_then(Value::as_str).map(str::trim);
         let place = match (text("host"), text("context")) {
+            (Some(""), None) => return Err("its host is empty; write ssh://USER@HOST".to_owned()),
+            (None, Some("")) => {
+                return Err("its context is empty; write the name of a Docker context".to_owned());
+            }
             (Some(address), None) => Place::Address(address.to_owned()),
             (None, Some(name)) => Place::Context(name.to_owned()),
             _ => {
@@ -102,11 +107,13 @@ impl Host {
                 );
             }
         };
-        let wave = map.get("wave").map_or(Some(1), Value::as_u64);
-        Self::of(
-            place,
-            wave.and_then(|wave| wave.try_into().ok()).unwrap_or(0),
-        )
+        let wave = match map.get("wave") {
+            None => Some(1),
+            // A variable gives text.
+            Some(Value::String(text)) => text.trim().parse().ok(),
+            Some(wave) => wave.as_u64().and_then(|wave| wave.try_into().ok()),
+        };
+        Self::of(place, wave.unwrap_or(0))
     }
 }
 
@@ -114,7 +121,12 @@ impl Host {
 pub fn of_file(x_rollout: Option<&Value>) -> Result<Vec<Host>> {
     let hosts = match x_rollout.and_then(|own| own.get(HOSTS)) {
         None | Some(Value::Null) => return Ok(Vec::new()),
-        Some(Value::Array(all)) => all.iter().map(Host::in_file).collect(),
+        Some(Value::Array(all)) => {
+            let each = all.iter().zip(1..).map(|(own, number)| {
+                Host::in_file(own).map_err(|why| format!("entry {number}: {why}"))
+            });
+            each.collect()
+        }
         Some(_) => Err("it is no list".to_owned()),
     };
     hosts.map_err(|why| {
@@ -145,6 +157,17 @@ pub fn refuse_twice(addresses: &[String]) -> Result<()> {
             let error = Error::refused(format!("the host {twice} is named twice"));
             Err(error.hint("name each host once, in one wave"))
         }
+    }
+}
+
+/// Refuses a time between two waves on a command line that has fewer of them.
+pub fn refuse_bake(flags: &Partial, waves: usize) -> Result<()> {
+    match waves < 2 && flags.has(WAVE_BAKE) {
+        false => Ok(()),
+        true => Err(Error::refused(format!(
+            "--{WAVE_BAKE} is a time between two waves, and this command has {waves}"
+        ))
+        .hint("put a host into a second wave: --on 2=HOST; or leave it out")),
     }
 }
 
@@ -220,7 +243,7 @@ mod tests {
     #[test]
     fn the_hosts_of_a_file_are_texts_and_mappings_and_a_bad_one_is_one_line() {
         let hosts =
-            json!([{"host": "ssh://a", "wave": 2}, {"context": "b"}, "tcp://c:2376", "3=d"]);
+            json!([{"host": "ssh://a", "wave": "2"}, {"context": "b"}, "tcp://c:2376", "3=d"]);
         assert_eq!(
             read(hosts).unwrap(),
             ["2=ssh://a", "1=b", "1=tcp://c:2376", "3=d"]
@@ -229,18 +252,30 @@ mod tests {
         assert_eq!(read(Value::Null).unwrap(), [""; 0]);
         for (hosts, why) in [
             (json!("a"), "it is no list"),
-            (json!([7]), "7 is neither"),
+            (json!([7]), "entry 1: 7 is neither"),
+            (json!(["a", ""]), "entry 2: a host is empty"),
+            (json!([{"host": " "}]), "entry 1: its host is empty"),
+            (
+                json!(["a", {"context": ""}]),
+                "entry 2: its context is empty",
+            ),
             (
                 json!([{"host": "a", "wvae": 2}]),
-                "unknown key wvae; did you mean wave?",
+                "entry 1: unknown key wvae; did you mean wave?",
             ),
-            (json!([{"host": "a", "context": "b"}]), "a host has"),
-            (json!([{"wave": 2}]), "a host has"),
+            (
+                json!([{"host": "a", "context": "b"}]),
+                "entry 1: a host has",
+            ),
+            (json!([{"wave": 2}]), "entry 1: a host has"),
             (
                 json!([{"host": "a", "wave": 0}]),
-                "a wave is a number from 1 on",
+                "entry 1: a wave is a number from 1 on",
             ),
-            (json!([{"host": "a", "wave": "two"}]), "a wave is"),
+            (
+                json!(["b", {"host": "a", "wave": "two"}]),
+                "entry 2: a wave is",
+            ),
         ] {
             let message = read(hosts).unwrap_err();
             let place = "hosts in x-rollout at the top level: ";
@@ -257,6 +292,15 @@ mod tests {
     fn waves_are_in_the_order_of_their_numbers_and_hosts_keep_theirs() {
         let all = hosts(&["7=a", "b", "2=c", "d"]);
         assert_eq!(waves(&all), [vec![1, 3], vec![2], vec![0]]);
+    }
+
+    #[test]
+    fn a_time_between_waves_on_the_command_line_needs_two_of_them() {
+        let flags = Partial::of(WAVE_BAKE, "30s");
+        let refused = refuse_bake(&flags, 1).unwrap_err();
+        assert!(refused.hint.unwrap().contains("--on 2=HOST"));
+        refuse_bake(&flags, 2).unwrap();
+        refuse_bake(&Partial::default(), 1).unwrap();
     }
 
     #[test]

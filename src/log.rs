@@ -1,5 +1,7 @@
 //! The log on standard error.
 
+use std::io::Write as _;
+
 use tracing_subscriber::{
     Layer, Registry,
     filter::Targets,
@@ -14,17 +16,24 @@ pub type Filtered = Layered<Targets, Registry>;
 /// Logs what `RUST_LOG` asks for, else what `usual` does. A second subscriber can only come from a test; the first one stays.
 pub fn start(usual: &str, lines: impl Layer<Filtered> + Send + Sync) {
     let asked = std::env::var("RUST_LOG").unwrap_or_default();
-    let filter = filter(&asked, usual);
+    let filter = filter(&asked, usual).unwrap_or_else(|| {
+        // A closed standard error is no failure.
+        let _ = writeln!(
+            std::io::stderr(),
+            "RUST_LOG={asked:?} cannot be read and is ignored; write it as rollout=debug"
+        );
+        usual.parse().unwrap_or_default()
+    });
     let _ = tracing_subscriber::registry()
         .with(filter)
         .with(lines)
         .try_init();
 }
 
-fn filter(asked: &str, usual: &str) -> Targets {
-    let asked = Some(asked).filter(|own| !own.is_empty());
-    let asked = asked.and_then(|own| own.parse().ok());
-    asked.unwrap_or_else(|| usual.parse().unwrap_or_default())
+/// `None` where what is asked for cannot be read.
+fn filter(asked: &str, usual: &str) -> Option<Targets> {
+    let text = if asked.is_empty() { usual } else { asked };
+    text.parse().ok()
 }
 
 #[cfg(test)]
@@ -34,9 +43,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_asked_for_counts_unless_it_cannot_be_read() {
+    fn what_is_asked_for_counts_and_what_cannot_be_read_is_no_filter() {
         let shows = |asked: &str, target: &str, level| {
-            filter(asked, "rollout=info").would_enable(target, &level)
+            let filter = filter(asked, "rollout=info").unwrap();
+            filter.would_enable(target, &level)
         };
         assert!(shows("", "rollout::app", Level::INFO));
         assert!(!shows("", "hyper", Level::ERROR));
@@ -47,6 +57,6 @@ mod tests {
         ));
         assert!(!shows("rollout::event=debug", "rollout::app", Level::ERROR));
         assert!(shows("warn,hyper=trace", "hyper::proto", Level::TRACE));
-        assert!(shows("a=loud", "rollout::app", Level::INFO));
+        assert_eq!(filter("a=loud", "rollout=info"), None);
     }
 }

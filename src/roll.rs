@@ -44,7 +44,6 @@ use crate::{
     proxy::landscape::Landscape,
     settings::OnUnfinished,
     state::Lock,
-    variables::Given,
 };
 
 /// How a service that did not fail ended.
@@ -67,15 +66,16 @@ pub async fn roll(
     (group, lock): (Option<&Group>, Option<Lock>),
 ) -> Result<Ended> {
     let service = prepared.context.service;
-    let again = command(&prepared);
+    let (again, on) = (command(&prepared), prepared.scope().on());
     let rolled = under_lock(prepared, landscape, interrupted, (group, lock)).await;
-    rolled.map_err(|error| with_next(error, &service.name, again))
+    rolled.map_err(|error| with_next(error, (&service.name, &on), again))
 }
 
 /// The command that rolls the service.
 fn command(prepared: &Prepared<'_>) -> String {
     let (run, context) = (&prepared.run, &prepared.context);
-    let service = &context.service.name;
+    let (name, on) = (&context.service.name, prepared.scope().on());
+    let service = format!("{name}{on}");
     match (context.purpose, run.back) {
         (Purpose::Settle, _) if context.settings.on_unfinished == OnUnfinished::Abort => {
             format!("rollout abort {service}")
@@ -84,8 +84,11 @@ fn command(prepared: &Prepared<'_>) -> String {
         (Purpose::Roll, Some(_)) if run.restarts() => format!("rollout restart {service}"),
         (Purpose::Roll, Some(back)) => format!("rollout undo {service} --to {}", back.number),
         (Purpose::Roll, None) => {
-            let set = run.set.map(Given::options).unwrap_or_default();
-            format!("rollout {service}{set}")
+            match run.set {
+                None => format!("rollout {service}"),
+                // On one host alone it would write the variables too early.
+                Some(set) => format!("rollout {name}{}", set.options()),
+            }
         }
     }
 }
@@ -155,7 +158,7 @@ async fn story(prepared: Prepared<'_>, held: Held<'_>, landscape: &mut Landscape
 }
 
 /// `again` is the command that has ended.
-fn with_next(error: Error, service: &str, again: String) -> Error {
+fn with_next(error: Error, (service, on): (&str, &str), again: String) -> Error {
     if error.hint.is_some() {
         return error;
     }
@@ -166,7 +169,7 @@ fn with_next(error: Error, service: &str, again: String) -> Error {
         )),
         Outcome::Interrupted => error.hint(again),
         Outcome::Paused => error.hint(format!(
-            "rollout promote {service} goes on, with --full to the end; rollout abort {service} goes back"
+            "rollout promote {service}{on} goes on, with --full to the end; rollout abort {service}{on} goes back"
         )),
         Outcome::Done | Outcome::Refused | Outcome::Locked | Outcome::Changes => error,
     }

@@ -43,6 +43,9 @@ pub struct Variables {
     /// The machine that the file is on; an older version did not record it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<Machine>,
+    /// The command has rolled several hosts, so what happens on one of them does not decide on the file.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub of_hosts: bool,
     pub changes: BTreeMap<String, Change>,
 }
 
@@ -64,6 +67,15 @@ pub struct Written {
     pub changed: Vec<String>,
     /// Those that have got another value in the meantime.
     pub kept: Vec<String>,
+}
+
+impl Written {
+    /// What is said of the variables that have got another value in the meantime.
+    pub fn notice(&self, file: &str) -> Option<String> {
+        let kept = self.kept.join(", ");
+        (!kept.is_empty())
+            .then(|| format!("{file} keeps its value of {kept}, which was changed in the meantime"))
+    }
 }
 
 impl Given {
@@ -96,6 +108,7 @@ impl Given {
             changes: changes.collect(),
             file: self.file.clone(),
             machine: Some(Machine::here()),
+            of_hosts: self.at_the_end,
         })
     }
 
@@ -141,6 +154,7 @@ impl Variables {
         let Self { file, machine, .. } = (*all.last()?).clone();
         let mut changes = BTreeMap::<String, Change>::new();
         let of_file = all.iter().filter(|own| own.file == file);
+        let of_hosts = of_file.clone().any(|own| own.of_hosts);
         for (name, own) in of_file.flat_map(|own| &own.changes) {
             let back = changes.entry(name.clone()).or_insert_with(|| Change {
                 to: own.from.clone(),
@@ -152,6 +166,7 @@ impl Variables {
         Some(Self {
             file,
             machine,
+            of_hosts,
             changes,
         })
     }
@@ -161,6 +176,14 @@ impl Variables {
         let given = self.changes.iter();
         let given = given.filter_map(|(name, own)| Some((name.clone(), own.value.clone()?)));
         given.collect()
+    }
+
+    /// The variables to which the file gives another value.
+    pub fn open(&self) -> Result<Vec<&str>> {
+        let text = TextFile::read_if_any(&self.file)?.text;
+        let changes = self.changes.iter();
+        let open = changes.filter(|(name, own)| assigned(&text, name) != own.to.as_deref());
+        Ok(open.map(|(name, _)| name.as_str()).collect())
     }
 
     /// Changes the file, which is replaced as a whole, while no other run of this program changes it.
@@ -262,6 +285,22 @@ mod tests {
     }
 
     #[test]
+    fn variables_of_several_hosts_are_still_theirs_on_the_way_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(".env");
+        fs::write(&file, "TAG=v1\n").unwrap();
+        let given = Given {
+            at_the_end: true,
+            ..given(&file, "v2")
+        };
+        let own = given.of("web").unwrap().unwrap();
+        let back = Variables::back(&[&own]).unwrap();
+        assert!(own.of_hosts && back.of_hosts);
+        assert_eq!(own.open().unwrap(), ["TAG"]);
+        assert_eq!(back.open().unwrap(), [""; 0]);
+    }
+
+    #[test]
     fn the_options_of_a_command_to_repeat_are_read_by_a_shell_as_they_were() {
         let options = |value| given(Path::new("/shop/.env"), value).options();
         assert_eq!(options("v1.2"), " --set TAG=v1.2");
@@ -313,6 +352,7 @@ mod tests {
         let own = |from: Option<&str>, to: &str| Variables {
             file: PathBuf::from("/shop/.env"),
             machine: None,
+            of_hosts: false,
             changes: [(
                 "TAG".to_owned(),
                 Change {

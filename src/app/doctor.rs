@@ -2,7 +2,7 @@
 
 mod gather;
 
-use super::{Opened, endpoint, no_part, print, read_project, stack};
+use super::{Opened, endpoint, no_part, print, read_project};
 use crate::{
     cli::DoctorArgs,
     compose::Compose,
@@ -11,6 +11,7 @@ use crate::{
     error::{Error, Result},
     event::Events,
     report::{Output, findings},
+    swarm,
 };
 
 /// Prints the findings on standard output; an error with code 1 if one of them fails.
@@ -50,13 +51,15 @@ fn blocked(failed: &[&Finding], services: &[String]) -> Error {
 }
 
 async fn look(asked: &DoctorArgs, events: &Events) -> Result<Vec<Finding>> {
-    if let Some(stack) = stack(&asked.target, events).await.ok().flatten() {
-        return Err(no_part(&stack));
-    }
     let engine = match Engine::connect(endpoint(&asked.target).await?, events).await {
         Ok(engine) => engine,
         Err(error) => return Ok(vec![foundation(Check::Engine, "docker", &error)]),
     };
+    if let Some(name) = asked.target.project()
+        && let Ok(Some(stack)) = swarm::find(&engine, &name).await
+    {
+        return Err(no_part(&stack));
+    }
     let compose = match Compose::find(asked.target.invocation(), engine.endpoint().clone()).await {
         Ok(compose) => compose,
         Err(error) => return Ok(vec![foundation(Check::Compose, "docker compose", &error)]),

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 
 use serde_json::Value;
 
-use crate::yaml;
+use crate::{settings::HOSTS, yaml};
 
 /// Limit of files that are read: includes may form a cycle.
 const MOST_FILES: usize = 100;
@@ -29,6 +29,14 @@ pub fn files(paths: Vec<PathBuf>) -> Vec<(PathBuf, String)> {
     files
 }
 
+/// Whether one of the files names hosts, also where Compose cannot read it.
+pub fn names_hosts(paths: Vec<PathBuf>) -> bool {
+    files(paths).iter().any(|(_, text)| {
+        let whole = yaml::parse_merged(text).unwrap_or_default();
+        !whole["x-rollout"][HOSTS].is_null()
+    })
+}
+
 /// The paths of `include`, in its short and its long form.
 fn included(text: &str) -> Vec<String> {
     yaml::parse_merged(text).map_or_else(|_| Vec::new(), |whole| paths(&whole["include"]))
@@ -46,6 +54,18 @@ fn paths(include: &Value) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hosts_are_seen_in_a_file_whose_variables_have_no_value() {
+        let top = tempfile::tempdir().unwrap();
+        let path = top.path().join("compose.yaml");
+        for (hosts, names) in [("hosts: [a]", true), ("wait: 1s", false)] {
+            let text =
+                format!("x-rollout: {{{hosts}}}\nservices: {{web: {{image: '${{TAG:?}}'}}}}\n");
+            fs::write(&path, text).unwrap();
+            assert_eq!(names_hosts(vec![path.clone()]), names, "{hosts}");
+        }
+    }
 
     #[test]
     fn what_a_file_includes_in_any_form_is_read_after_it_and_an_include_of_itself_ends() {

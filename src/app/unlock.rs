@@ -1,16 +1,17 @@
 //! `rollout unlock`: removes the lock of a service.
 
-use super::{Opened, stack};
+use super::{Found, Opened};
 use crate::{
     cli::UnlockArgs, docker::engine::Engine, error::Result, event::Events, model::ServiceKey, state,
 };
 
 pub async fn unlock(unlock: &UnlockArgs, events: &Events) -> Result<()> {
-    if let Some(stack) = stack(&unlock.target, events).await? {
+    let found = Opened::find_records(&unlock.target, &[&unlock.service], events).await?;
+    if let Found::Stack(stack) = &found {
         let key = stack.key(&unlock.service);
         return remove(&stack.engine, &key, unlock.force, events).await;
     }
-    let opened = Opened::of_records(&unlock.target, &[&unlock.service], events).await?;
+    let (opened, ()) = found.one()?;
     let Opened {
         engine, project, ..
     } = &opened;

@@ -14,13 +14,14 @@ use std::collections::BTreeMap;
 use tokio::sync::watch;
 
 use self::work::Work;
-use super::{Found, Opened, Unread, notify::notify, signals::signals, stack};
+use super::{Found, Opened, Unread, no_part, notify::notify, signals::signals};
 use crate::{
     cli::{self, UpArgs},
     compose::{Hashes, Project},
     error::{Error, Outcome, Result},
     event::{Event, Events},
     execute::together::Group,
+    fleet,
     proxy::landscape::Listed,
     roll::settings_of_all,
     settings::{OnFailure, Settings},
@@ -41,19 +42,17 @@ pub async fn up(up: &UpArgs, events: &Events) -> Result<Outcome> {
     if up.target.on.len() > 1 {
         return waves::roll_or_plan(up, &up.target.on, interrupted, events).await;
     }
-    if !up.dry_run
-        && let Some(stack) = stack(&up.target, events).await?
-    {
-        return swarm::roll(up, &stack, events, interrupted).await;
-    }
     let variables = variables(up);
     let read = (&Listed::read, Unread::Refuse);
     match Opened::find((&up.target, &variables), &names(up), events, read).await? {
         Found::One(mut opened, listed) => {
+            fleet::refuse_bake(&up.settings, 1)?;
             let finds_orphans = complete(up, &mut opened).await?;
             roll_or_plan(up, (&*opened, listed), (finds_orphans, interrupted), events).await
         }
         Found::Several(hosts) => waves::roll_or_plan(up, &hosts, interrupted, events).await,
+        Found::Stack(stack) if up.dry_run => Err(no_part(&stack)),
+        Found::Stack(stack) => swarm::roll(up, &stack, events, interrupted).await,
     }
 }
 
@@ -101,7 +100,7 @@ impl<'a> Work<'a> {
         if is_together {
             refuse_on_failure(&settings)?;
         }
-        let is_of_hosts = events.scope().of_hosts;
+        let is_of_hosts = events.scope().is_of_hosts();
         let set = set::given(up, opened, &chosen).await?;
         let work = Self {
             up,

@@ -214,7 +214,7 @@ struct Body<'a> {
 impl Message {
     fn of(kind: Kind, (at, scope, event): (SystemTime, &Scope, &Event)) -> Self {
         let project = scope.project.as_deref().unwrap_or_default();
-        let host = scope.host.as_deref().filter(|_| scope.of_hosts);
+        let host = scope.host.as_deref().filter(|_| scope.is_of_hosts());
         let host = host.map_or_else(String::new, |host| format!(" on {}", host_name(host)));
         let title = format!("{project}/{}{host}: {}", scope.service(), look(kind).0);
         let text: String = text(event).chars().take(LONGEST).collect();

@@ -57,7 +57,7 @@ impl Screens {
         let Some(row) = row else {
             let mut lines = self.one.lines(at, scope, event);
             lines.extend(self.log_file(scope, event));
-            return match scope.of_hosts {
+            return match scope.is_of_hosts() {
                 true => self.prefixed(&title, lines),
                 false => lines,
             };
@@ -217,7 +217,7 @@ mod tests {
         Scope {
             host: Some(host.to_owned()),
             service: service.map(str::to_owned),
-            of_hosts: true,
+            place: Some(host.to_owned()),
             ..Scope::default()
         }
     }

@@ -144,10 +144,11 @@ impl RunContext<'_> {
                 step,
                 reason: error.message.clone(),
             });
+            let on = self.events.scope().on();
             return Err(error.or_hint(match build {
-                true => format!("fix the build and run `rollout {name} --build` again"),
+                true => format!("fix the build and run `rollout {name}{on} --build` again"),
                 false => format!(
-                    "fix the image of {name} or log in to its registry, and run `rollout {name}` again"
+                    "fix the image of {name} or log in to its registry, and run `rollout {name}{on}` again"
                 ),
             }));
         }

@@ -28,6 +28,23 @@ impl Prepared<'_> {
         self.planned().await.map_err(Error::untouched)
     }
 
+    /// Whether a rollout would change nothing; what cannot be read would be changed.
+    pub async fn is_up_to_date(&mut self) -> bool {
+        let same = async {
+            let local = self.image().await?;
+            let Some(image) = self.known(local.as_ref())? else {
+                return Ok(false);
+            };
+            if self.context.runs_once {
+                return Ok(self.progress(&image).await? == Progress::Completed);
+            }
+            let (version, olds) = (self.version(&image).await?, self.context.olds.clone());
+            self.already_runs(&version, &olds).await
+        };
+        let same: Result<bool> = same.await;
+        same.unwrap_or(false)
+    }
+
     async fn planned(&mut self) -> Result<Plan> {
         if self.context.runs_once {
             return self.planned_once().await;
@@ -109,8 +126,12 @@ impl Prepared<'_> {
             return Ok(Memory::default());
         };
         if holder.lives(engine).await {
-            let wait = format!("wait for its end: rollout status {} --watch", key.service);
-            return Err(holder.locked(key, &wait));
+            let on = self.scope().on();
+            let wait = format!(
+                "wait for its end: rollout status {}{on} --watch",
+                key.service
+            );
+            return Err(holder.locked(key, &on, &wait));
         }
         Ok(self.remembered(holder.id()).await)
     }

@@ -356,7 +356,11 @@ async fn every_further_service_of_a_run_reads_its_own_replicas_and_image_alone()
 #[test]
 fn an_interrupted_run_ends_with_the_command_to_type_next() {
     let again = "rollout undo web --to 3".to_owned();
-    let error = with_next(Error::interrupted("interrupted"), "web", again.clone());
+    let error = with_next(
+        Error::interrupted("interrupted"),
+        ("web", ""),
+        again.clone(),
+    );
     assert_eq!(error.hint, Some(again));
 }
 

@@ -249,7 +249,7 @@ impl<'a> Locked<'a> {
             refuse_unread(&context.service.name, rollout, &observed.replicas)?;
         }
         let goal = chosen(context, rollout, goal)?;
-        let name = &context.service.name;
+        let (name, on) = (&context.service.name, prepared.scope().on());
         if goal != Goal::Roll {
             return match prepared.run.promotes {
                 None => Ok(goal),
@@ -263,7 +263,7 @@ impl<'a> Locked<'a> {
         let Some(begun) = memory.begun(rollout).filter(|begun| begun.has_steps()) else {
             let message = format!("the steps of the unfinished rollout of {name} cannot be read");
             return Err(Error::refused(message).hint(format!(
-                "run the same command again; rollout abort {name} takes the traffic back"
+                "run the same command again; rollout abort {name}{on} takes the traffic back"
             )));
         };
         let (new, _) = observed.split(rollout);
@@ -280,7 +280,7 @@ impl<'a> Locked<'a> {
                      number of replicas"
                 );
                 Err(Error::refused(message).hint(format!(
-                    "put the version back in the file; or rollout abort {name}, which takes the traffic back"
+                    "put the version back in the file; or rollout abort {name}{on}, which takes the traffic back"
                 )))
             }
             Purpose::Roll | Purpose::Settle => Ok(goal),

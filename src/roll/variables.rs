@@ -4,11 +4,7 @@ use std::collections::BTreeSet;
 
 use super::prepare::Prepared;
 use crate::{
-    context::RunContext,
-    error::Result,
-    event::Event,
-    text_file::from_here,
-    variables::{Variables, Written},
+    context::RunContext, error::Result, event::Event, text_file::from_here, variables::Variables,
 };
 
 impl RunContext<'_> {
@@ -47,6 +43,10 @@ impl Prepared<'_> {
             return false;
         }
         let (run, file) = (&self.run, from_here(&variables.file));
+        if variables.of_hosts {
+            self.report_shared(variables);
+            return false;
+        }
         let open = self.not_yet(variables).await;
         let mut due = variables.clone();
         due.changes
@@ -59,7 +59,7 @@ impl Prepared<'_> {
                 words(variables.changes.keys())
             ));
         }
-        let Written { changed, kept } = match due.write().await {
+        let written = match due.write().await {
             Ok(written) => written,
             Err(error) => {
                 self.note_reported(due.changes.keys());
@@ -69,13 +69,11 @@ impl Prepared<'_> {
                 return false;
             }
         };
-        if !kept.is_empty() {
-            self.note_reported(&kept);
-            run.events.notice(format!(
-                "{file} keeps its value of {}, which was changed in the meantime",
-                words(&kept)
-            ));
+        self.note_reported(&written.kept);
+        if let Some(notice) = written.notice(&file) {
+            run.events.notice(notice);
         }
+        let changed = written.changed;
         let any = !changed.is_empty();
         if any {
             self.report_others(&due);
@@ -85,6 +83,17 @@ impl Prepared<'_> {
             });
         }
         any
+    }
+
+    /// Says what a rollout on one host leaves to a command for all of them.
+    fn report_shared(&self, variables: &Variables) {
+        let open = variables.open().unwrap_or_default().join(", ");
+        if !open.is_empty() {
+            self.run.events.notice(format!(
+                "{} keeps its value of {open}, because it belongs to several hosts: roll all of them with --set, or change it by hand",
+                from_here(&variables.file)
+            ));
+        }
     }
 
     fn note_reported<'b>(&self, names: impl IntoIterator<Item = &'b String>) {

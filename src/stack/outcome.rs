@@ -114,7 +114,13 @@ pub fn failure(rows: &[ServiceRow], errors: &[&Error]) -> Option<Error> {
     }
     if outcome == Outcome::Paused {
         let paused = of(ServiceResult::Paused);
-        let hint = "rollout promote SERVICE goes on with one; rollout abort SERVICE takes it back";
+        let on = match rows.iter().any(|own| own.host.is_some()) {
+            true => " --on HOST",
+            false => "",
+        };
+        let hint = format!(
+            "rollout promote SERVICE{on} goes on with one; rollout abort SERVICE{on} takes it back"
+        );
         return Some(Error::paused(format!("paused: {}{rest}", paused.join(", "))).hint(hint));
     }
     let parts = rows

@@ -68,11 +68,12 @@ pub async fn lock(
     wait: Duration,
     events: &Events,
 ) -> Result<Lock> {
+    let on = events.scope().on();
     let deadline = Instant::now() + wait;
     let mut waited = false;
     let mut tries = 0;
     while tries < TRIES {
-        if let Some(mut lock) = take(engine, key, image).await? {
+        if let Some(mut lock) = take(engine, key, image, &on).await? {
             lock.waited = waited;
             return Ok(lock);
         }
@@ -94,7 +95,7 @@ pub async fn lock(
         }
         let patience = deadline.saturating_duration_since(Instant::now());
         if patience.is_zero() {
-            return Err(holder.locked(key, "wait for it with `--lock-wait 5m`"));
+            return Err(holder.locked(key, &on, "wait for it with `--lock-wait 5m`"));
         }
         if !waited {
             events.notice(format!(
@@ -111,7 +112,7 @@ pub async fn lock(
     )))
 }
 
-async fn take(engine: &Engine, key: &ServiceKey, image: &str) -> Result<Option<Lock>> {
+async fn take(engine: &Engine, key: &ServiceKey, image: &str, on: &str) -> Result<Option<Lock>> {
     let epoch = engine.clock_ms().await;
     let mut labels = own_labels("lock");
     labels.insert(KEY.to_owned(), key.to_string());
@@ -119,7 +120,7 @@ async fn take(engine: &Engine, key: &ServiceKey, image: &str) -> Result<Option<L
     let (name, volume) = (lock_name(key), store::volume());
     let mounted = Some(store::mounted(&volume));
     let created = engine.create_shelf(Some(&name), image, labels, mounted);
-    let created = created.await.map_err(|error| not_taken(key, error))?;
+    let created = created.await.map_err(|error| not_taken(key, on, error))?;
     Ok(created.map(|id| Lock {
         renewal: lease::keep(engine, &id, epoch),
         engine: engine.clone(),
@@ -131,10 +132,10 @@ async fn take(engine: &Engine, key: &ServiceKey, image: &str) -> Result<Option<L
 }
 
 /// Nothing has been touched yet.
-fn not_taken(key: &ServiceKey, error: Error) -> Error {
+fn not_taken(key: &ServiceKey, on: &str, error: Error) -> Error {
     let why = format!("cannot lock {key}: {}", error.message);
     Error::refused(why).hint(format!(
-        "check the engine with `docker info`, then run `rollout {}` again",
+        "check the engine with `docker info`, then run `rollout {}{on}` again",
         key.service
     ))
 }
@@ -158,7 +159,7 @@ pub async fn unlock(engine: &Engine, key: &ServiceKey, force: bool) -> Result<Op
         return Ok(None);
     };
     if !force && holder.lives(engine).await {
-        return Err(holder.locked(key, "stop that rollout first"));
+        return Err(holder.locked(key, "", "stop that rollout first"));
     }
     engine.discard(&holder.id).await?;
     Ok(Some(holder.whose()))
@@ -189,10 +190,10 @@ impl Holder {
         !self.rest(engine).await.is_zero()
     }
 
-    /// `first` is the advice if that rollout is still running.
-    pub fn locked(&self, key: &ServiceKey, first: &str) -> Error {
+    /// `on` chooses the host of the service in hints, where there are several; `first` is the advice if that rollout is still running.
+    pub fn locked(&self, key: &ServiceKey, on: &str, first: &str) -> Error {
         Error::locked(format!("{key} is being rolled by {}", self.whose())).hint(format!(
-            "{first}, or, if that process is certainly dead: rollout unlock --force {}",
+            "{first}, or, if that process is certainly dead: rollout unlock --force {}{on}",
             key.service
         ))
     }

@@ -295,6 +295,31 @@ async fn a_replica_that_dies_between_two_waves_keeps_back_the_second() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_first_wave_that_an_earlier_run_has_rolled_is_watched_before_the_second() {
+    let (mut near, there) = two(None).await;
+    for stack in [&near, &there] {
+        stack.up("v1").await;
+    }
+    let (first, second) = (here(), far().ssh.as_str());
+    near.tag("v2");
+    near.rollout(&["--on", &first, "web"]).await.code(0);
+    let hosts = on(&[&first, second]);
+    let again = words(&hosts, &["--wave-bake", "1s", "web"]);
+    let run = near.rollout(&again).await;
+    run.code(0);
+    let ended = results(&run);
+    assert_eq!(
+        (ended[&first].as_str(), ended[second].as_str()),
+        ("unchanged", "rolled")
+    );
+    assert!(run.text.contains("wave 1 of 2 is done"), "{}", run.text);
+    // Nothing is left to roll, so there is nothing to wait for.
+    let run = near.rollout(&again).await;
+    run.code(0);
+    assert!(!run.text.contains("wave 1 of 2 is done"), "{}", run.text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lock_that_is_held_on_one_host_keeps_the_command_from_all() {
     let (mut near, mut there) = two(None).await;
     for stack in [&mut near, &mut there] {

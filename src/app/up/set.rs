@@ -16,7 +16,7 @@ use crate::{
     event::{Event, Events},
     stack::graph::Order,
     text_file::{TextFile, from_here},
-    variables::Given,
+    variables::{Given, Variables},
 };
 
 /// The variables of the command, once nothing is against them; `names` are the services that it rolls.
@@ -162,14 +162,20 @@ fn private(text: &str) -> io::Result<NamedTempFile> {
 }
 
 /// Writes all variables, now that every host runs with them.
-pub async fn write(given: &Given, events: &Events) {
-    let written = async { given.all()?.write().await };
-    match written.await {
-        Ok(written) if written.changed.is_empty() => {}
-        Ok(written) => events.emit(Event::VariablesWritten {
-            file: given.file.display().to_string(),
-            variables: written.changed,
-        }),
+pub async fn write(given: &Given, variables: &Variables, events: &Events) {
+    match variables.write().await {
+        Ok(written) => {
+            given.report(&written.kept);
+            if let Some(notice) = written.notice(&from_here(&given.file)) {
+                events.notice(notice);
+            }
+            if !written.changed.is_empty() {
+                events.emit(Event::VariablesWritten {
+                    file: given.file.display().to_string(),
+                    variables: written.changed,
+                });
+            }
+        }
         Err(error) => {
             given.report(given.values.keys());
             let names: Vec<&str> = given.values.keys().map(String::as_str).collect();

@@ -1,13 +1,15 @@
 //! The services of one command on several hosts, wave by wave. Before the first change on any host, all of them are checked
 //! and all locks are held.
 
+use std::time::Duration;
+
 use futures_util::{
-    future::join_all,
+    future::{join_all, try_join_all},
     stream::{FuturesUnordered, StreamExt},
 };
 use tokio::{
     sync::watch,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout_at},
 };
 
 use super::{
@@ -32,7 +34,11 @@ use crate::{
         outcome::{failure, rows},
         schedule::Ends,
     },
+    variables::{Given, Variables},
 };
+
+/// The pause after a read of the engine that has failed.
+const READ_AGAIN: Duration = Duration::from_secs(1);
 
 pub async fn roll_or_plan(
     up: &UpArgs,
@@ -44,7 +50,13 @@ pub async fn roll_or_plan(
     refuse_standard_input(&up.target)?;
     let mut hosts = hosts.to_vec();
     hosts.sort_by_key(|host| host.wave);
-    let sites = all(hosts.iter().map(|host| Site::open(up, host, events))).await?;
+    let waves = fleet::waves(&hosts);
+    fleet::refuse_bake(&up.settings, waves.len())?;
+    let sites = hosts.iter().map(|host| async move {
+        let opened = Site::open(up, host, events).await;
+        opened.map_err(|error| of_host(error, &host.place.to_string()))
+    });
+    let sites = all(sites).await?;
     let (sites, listed): (Vec<Site>, Vec<_>) = sites.into_iter().unzip();
     let addresses: Vec<String> = sites.iter().map(|own| own.address.clone()).collect();
     fleet::refuse_twice(&addresses)?;
@@ -77,7 +89,7 @@ pub async fn roll_or_plan(
         hosts: &hosts,
         addresses: &addresses,
         works: &works,
-        waves: fleet::waves(&hosts),
+        waves,
         events,
         interrupted,
     };
@@ -87,6 +99,15 @@ pub async fn roll_or_plan(
 /// Runs all to their end. The error is that of the first host that has one.
 async fn all<T>(each: impl Iterator<Item = impl Future<Output = Result<T>>>) -> Result<Vec<T>> {
     join_all(each).await.into_iter().collect()
+}
+
+/// Names the host of an error before its services are known, unless the message does.
+fn of_host(error: Error, place: &str) -> Error {
+    if error.scope.is_some() || error.message.contains(place) {
+        return error;
+    }
+    let message = format!("{place}: {}", error.message);
+    Error { message, ..error }
 }
 
 /// One host, as it is opened.
@@ -106,7 +127,7 @@ impl Site {
         let finds_orphans = complete(up, &mut opened).await?;
         let address = opened.engine.endpoint().to_string();
         let site = Self {
-            events: events.of_host(&address),
+            events: events.of_host(&address, &host.place.to_string()),
             opened,
             address,
             finds_orphans,
@@ -125,31 +146,38 @@ struct Fleet<'f, 'a> {
     interrupted: watch::Receiver<bool>,
 }
 
-/// A service whose new replicas have failed after its rollout.
+/// A service that keeps back the next wave after its own rollout.
 struct LateFailure<'a> {
     /// The place of its host.
     at: usize,
     service: &'a str,
     error: Error,
+    /// A replica has failed; else its replicas could not be read.
+    is_sick: bool,
 }
 
 impl<'a> Fleet<'_, 'a> {
     async fn roll(&self, mut checked: Vec<Checked<'_, 'a>>, began: Instant) -> Result<Outcome> {
-        self.announce(&checked);
         let fetched = self.works.iter().zip(&mut checked);
-        all(fetched.map(|(work, own)| work.fetch(own))).await?;
+        try_join_all(fetched.map(|(work, own)| work.fetch(own))).await?;
         for (work, own) in self.works.iter().zip(&checked) {
             work.share_variables(&own.order);
             work.expect(&own.order, &own.prepared);
         }
+        let open = self.open(&mut checked).await;
+        // A change of the file by others from here on is kept.
+        let variables = self.works[0].set.as_ref().map(Given::all).transpose()?;
         let locked = self.lock(&checked).await;
         let ended = match locked {
-            Ok(()) => Ok(self.run(&checked).await),
+            Ok(()) => {
+                self.announce(&checked);
+                Ok(self.run(&checked, &open).await)
+            }
             Err(error) => Err(error),
         };
         self.release().await;
         let (ends, late) = ended?;
-        self.finish(&checked, ends, late, began).await
+        self.finish(&checked, (ends, late), variables, began).await
     }
 
     /// The settings of the command, which are the same for all hosts.
@@ -213,11 +241,12 @@ impl<'a> Fleet<'_, 'a> {
     async fn run(
         &self,
         checked: &[Checked<'_, 'a>],
+        open: &[bool],
     ) -> (Vec<Ends<'a, Ended>>, Option<LateFailure<'a>>) {
         let mut ends: Vec<Ends<'a, Ended>> = self.works.iter().map(|_| Vec::new()).collect();
         for (number, wave) in self.waves.iter().enumerate() {
             if number > 0
-                && let Some(late) = self.bake(number, &ends).await
+                && let Some(late) = self.bake((number, open), checked, &ends).await
             {
                 return (ends, Some(late));
             }
@@ -240,30 +269,73 @@ impl<'a> Fleet<'_, 'a> {
         (ends, None)
     }
 
-    /// Watches what the waves up to this one have rolled. Returns the first service that fails.
-    async fn bake(&self, wave: usize, ends: &[Ends<'a, Ended>]) -> Option<LateFailure<'a>> {
-        let span = self.settings().wave_bake;
-        let rolled = ends.iter().enumerate().flat_map(|(at, own)| {
-            let rolled = own.iter().filter(|(_, end)| is_rolled(end));
-            rolled.map(move |(service, _)| (at, *service))
+    /// Whether each host has something to roll; it is read only where the time between two waves depends on it.
+    async fn open(&self, checked: &mut [Checked<'_, 'a>]) -> Vec<bool> {
+        let is_read = !self.settings().wave_bake.is_zero();
+        let each = checked.iter_mut().map(|own| async move {
+            for prepared in own.prepared.iter_mut().filter(|_| is_read) {
+                if !prepared.is_up_to_date().await {
+                    return true;
+                }
+            }
+            false
         });
-        let watched = rolled.map(|(at, service)| async move {
-            let error = first_error(&self.works[at], service).await;
-            LateFailure { at, service, error }
+        join_all(each).await
+    }
+
+    /// Watches the services of the waves up to this one, if any of them was rolled or a later wave has something to roll.
+    /// Those that a run before has rolled are unchanged now. Returns the first service that fails.
+    async fn bake(
+        &self,
+        (wave, open): (usize, &[bool]),
+        checked: &[Checked<'_, 'a>],
+        ends: &[Ends<'a, Ended>],
+    ) -> Option<LateFailure<'a>> {
+        let span = self.settings().wave_bake;
+        let of_result = |result| ends.iter().flatten().any(|(_, end)| has_ended(end, result));
+        let mut later = self.waves[wave..].iter().flatten();
+        let is_due = of_result(ServiceResult::Rolled) || later.any(|&at| open[at]);
+        let until = Instant::now() + span;
+        let watched = ends
+            .iter()
+            .zip(checked)
+            .enumerate()
+            .flat_map(|(at, (own, checked))| {
+                let stays = own.iter().filter(|(service, end)| {
+                    has_ended(end, ServiceResult::Rolled)
+                        || has_ended(end, ServiceResult::Unchanged) && !checked.runs_once(service)
+                });
+                stays.map(move |(service, _)| (at, *service))
+            });
+        let watched = watched.map(|(at, service)| async move {
+            let (error, is_sick) = first_error(&self.works[at], service, until).await?;
+            Some(LateFailure {
+                at,
+                service,
+                error,
+                is_sick,
+            })
         });
         let mut watched: FuturesUnordered<_> = watched.collect();
-        if span.is_zero() || watched.is_empty() {
+        if span.is_zero() || !is_due || watched.is_empty() {
             return None;
         }
         self.events.notice(format!(
-            "wave {wave} of {} is done; what is rolled is watched for {}",
+            "wave {wave} of {} is done; its services are watched for {}",
             self.waves.len(),
             humantime::format_duration(span)
         ));
+        let first = async {
+            while let Some(late) = watched.next().await {
+                if late.is_some() {
+                    return late;
+                }
+            }
+            None
+        };
         let mut interrupted = self.interrupted.clone();
         tokio::select! {
-            Some(late) = watched.next() => Some(late),
-            () = sleep(span) => None,
+            late = first => late,
             () = execute::raised(&mut interrupted) => None,
         }
     }
@@ -271,17 +343,18 @@ impl<'a> Fleet<'_, 'a> {
     async fn finish(
         &self,
         checked: &[Checked<'_, 'a>],
-        ends: Vec<Ends<'a, Ended>>,
-        late: Option<LateFailure<'a>>,
+        (ends, late): (Vec<Ends<'a, Ended>>, Option<LateFailure<'a>>),
+        variables: Option<Variables>,
         began: Instant,
     ) -> Result<Outcome> {
         let mut rows = self.rows(checked, &ends, late.as_ref());
         let mut failed = Vec::new();
-        if let Some(LateFailure { at, service, error }) = late {
-            emit_failure(&self.works[at].of_each[service], &error);
-            failed.push(error);
+        let is_sick = late.as_ref().is_some_and(|late| late.is_sick);
+        if let Some(late) = late {
+            emit_failure(&self.works[late.at].of_each[late.service], &late.error);
+            failed.push(late.error);
         }
-        let has_failed = !failed.is_empty() || ends.iter().any(has_failed);
+        let has_failed = is_sick || ends.iter().any(has_failed);
         if has_failed && self.settings().on_failure == OnFailure::Rollback {
             failed.extend(self.take_back(&ends, &mut rows).await);
         }
@@ -297,17 +370,15 @@ impl<'a> Fleet<'_, 'a> {
             services: rows,
             total_ms: began.elapsed().as_millis() as u64,
         });
-        let ended = match failure {
-            Some(error) => Err(error),
-            None => removed.map(drop),
-        };
-        if let Some(given) = &self.works[0].set {
+        let ended = failure.map_or(Ok(()), Err);
+        if let (Some(given), Some(variables)) = (&self.works[0].set, variables) {
             if ended.is_ok() {
-                set::write(given, self.events).await;
+                set::write(given, &variables, self.events).await;
             }
             set::report_open(given, &ended, self.events);
         }
-        ended.map(|()| Outcome::Done)
+        ended?;
+        removed.map(|_| Outcome::Done)
     }
 
     /// The rows of each host.
@@ -325,11 +396,12 @@ impl<'a> Fleet<'_, 'a> {
             rows
         });
         let mut rows: Vec<Vec<ServiceRow>> = each.collect();
-        if let Some(LateFailure { at, service, error }) = late
-            && let Some(row) = rows[*at].iter_mut().find(|row| row.service == *service)
+        if let Some(late) = late
+            && let mut rows = rows[late.at].iter_mut()
+            && let Some(row) = rows.find(|row| row.service == late.service)
         {
             row.result = ServiceResult::Failed;
-            row.reason = Some(one_line(&error.message));
+            row.reason = Some(one_line(&late.error.message));
         }
         let stopped = fleet::stopped(rows.iter().flatten()).cloned();
         let not_begun = rows
@@ -359,25 +431,68 @@ impl<'a> Fleet<'_, 'a> {
     }
 }
 
-fn is_rolled(end: &Result<Ended>) -> bool {
-    end.as_ref()
-        .is_ok_and(|own| own.result == ServiceResult::Rolled)
+fn has_ended(end: &Result<Ended>, result: ServiceResult) -> bool {
+    end.as_ref().is_ok_and(|own| own.result == result)
 }
 
-/// Completes once one of the replicas of a service fails, or cannot be looked at.
-async fn first_error(work: &Work<'_>, service: &str) -> Error {
+/// Completes once one of the replicas of a service fails, or with the end of the time. The error is whether a replica failed, or
+/// the replicas cannot be read still.
+async fn first_error(work: &Work<'_>, service: &str, until: Instant) -> Option<(Error, bool)> {
     let (engine, key) = (&work.opened.engine, work.opened.project.key(service));
     let watch = Watch::start(engine, &key);
-    let failure = async {
-        let replicas = engine.replicas(&key).await?;
-        let replicas: Vec<&Replica> = replicas.iter().collect();
-        first_failure(engine, &watch, &replicas).await
+    let watched = watched(
+        until,
+        async || engine.replicas(&key).await,
+        async |replicas| {
+            let replicas: Vec<&Replica> = replicas.iter().collect();
+            first_failure(engine, &watch, &replicas).await
+        },
+    );
+    let (error, is_sick) = match watched.await? {
+        Ok(why) => (Error::failed(format!("{why} before the next wave")), true),
+        Err(error) => {
+            let message = format!("its replicas cannot be read: {}", error.message);
+            (
+                Error {
+                    message,
+                    ..error.touched()
+                },
+                false,
+            )
+        }
     };
-    let error = match failure.await {
-        Ok(why) => Error::failed(format!("{why} before the next wave")),
-        Err(error) => error.touched(),
+    Some((error.within(work.of_each[service].scope()), is_sick))
+}
+
+/// Completes with the reason when a replica fails. A read that fails is repeated; the error is that of one that fails still at
+/// the end of the time. The replicas are compared with what the first read has found.
+async fn watched(
+    until: Instant,
+    read: impl AsyncFn() -> Result<Vec<Replica>>,
+    failure: impl AsyncFn(&[Replica]) -> Result<String>,
+) -> Option<Result<String>> {
+    let (mut first, mut unread) = (None, None);
+    let looks = async {
+        loop {
+            let looked = match read().await {
+                Ok(now) => {
+                    unread = None;
+                    failure(first.get_or_insert(now)).await
+                }
+                Err(error) => Err(error),
+            };
+            match looked {
+                Ok(why) => return why,
+                Err(error) => unread = Some(error),
+            }
+            sleep(READ_AGAIN).await;
+        }
     };
-    error.within(work.of_each[service].scope())
+    let ended = timeout_at(until, looks).await;
+    match (ended, unread) {
+        (Ok(why), _) => Some(Ok(why)),
+        (Err(_), unread) => unread.map(Err),
+    }
 }
 
 #[cfg(test)]

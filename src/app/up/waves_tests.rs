@@ -59,7 +59,7 @@ async fn rolled(is_locked: bool, seen: &Seen) -> (Result<Outcome>, Vec<FakeEngin
     let (mut works, mut asked) = (Vec::new(), Vec::new());
     for (opened, address) in all_opened.iter().zip(&addresses) {
         let given = (false, interrupted.clone());
-        let work = Work::of(&up, opened, given, &events.of_host(address)).await;
+        let work = Work::of(&up, opened, given, &events.of_host(address, address)).await;
         let (work, order, left) = work.unwrap();
         works.push(work);
         asked.push((order, left, Listed::read(&opened.engine).await));
@@ -117,5 +117,41 @@ async fn a_lock_that_is_held_on_one_host_ends_the_command_and_the_others_are_rel
     // The locks are taken in the order of the addresses, so the first host may not have come to its turn.
     let first = locks(&fakes[0]);
     assert!(first.is_empty() || first == ["POST", "DELETE"], "{first:?}");
-    assert_eq!(seen.0.lock().unwrap().1, []);
+    // Nothing is announced that is not reported at its end.
+    assert_eq!(*seen.0.lock().unwrap(), (Vec::new(), Vec::new()));
+}
+
+/// How a watch of ten seconds ends whose reads succeed like this, by the second of the watch.
+async fn watched_with(
+    reads: impl Fn(u64) -> bool,
+    fails_at: Option<u64>,
+) -> Option<Result<String>> {
+    let began = Instant::now();
+    let read = async || match reads(began.elapsed().as_secs()) {
+        true => Ok(Vec::new()),
+        false => Err(Error::failed("no answer")),
+    };
+    let failure = async |_: &[Replica]| {
+        let after = Duration::from_secs(fails_at.unwrap_or(60));
+        sleep(after.saturating_sub(began.elapsed())).await;
+        Ok("web-1 stopped".to_owned())
+    };
+    watched(began + Duration::from_secs(10), read, failure).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_fails_is_repeated_and_counts_only_where_it_fails_to_the_end() {
+    assert_eq!(watched_with(|_| true, None).await, None);
+    assert_eq!(watched_with(|second| second > 3, None).await, None);
+    let sick = Some(Ok("web-1 stopped".to_owned()));
+    assert_eq!(watched_with(|second| second > 3, Some(8)).await, sick);
+    let unread = Some(Err(Error::failed("no answer")));
+    assert_eq!(watched_with(|_| false, Some(8)).await, unread);
+}
+
+#[test]
+fn an_error_before_the_services_are_known_names_its_host_once() {
+    let named = |message: &str| of_host(Error::refused(message), "ssh://a").message;
+    assert_eq!(named("no answer"), "ssh://a: no answer");
+    assert_eq!(named("ssh://a is silent"), "ssh://a is silent");
 }

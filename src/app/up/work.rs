@@ -64,6 +64,13 @@ pub struct Checked<'w, 'a> {
     pub landscape: Landscape,
 }
 
+impl Checked<'_, '_> {
+    pub fn runs_once(&self, service: &str) -> bool {
+        let mut of_service = self.prepared.iter();
+        of_service.any(|own| own.scope().service() == service && own.runs_once())
+    }
+}
+
 impl<'a> Work<'a> {
     /// Prepares all services before the first is touched, then rolls them.
     pub async fn all(
@@ -211,9 +218,11 @@ impl<'a> Work<'a> {
     /// The command to run again, for hints.
     pub fn again(&self) -> String {
         let set = self.set.as_ref().map(Given::options).unwrap_or_default();
+        let on = self.up.target.on.iter();
+        let on: String = on.map(|own| format!(" --on {own}")).collect();
         match self.up.all {
-            true => format!("rollout --all{set}"),
-            false => format!("rollout {}{set}", self.up.services.join(" ")),
+            true => format!("rollout --all{set}{on}"),
+            false => format!("rollout {}{set}{on}", self.up.services.join(" ")),
         }
     }
 
