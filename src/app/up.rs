@@ -50,6 +50,7 @@ pub async fn up(up: &UpArgs, events: &Events) -> Result<Outcome> {
     let read = (&Listed::read, Unread::Refuse);
     match Opened::find((&up.target, &variables), &names(up), events, read).await? {
         Found::One(mut opened, listed) => {
+            swarm::refuse_unnamed(&opened.project.name, &listed)?;
             let finds_orphans = complete(up, &mut opened).await?;
             roll_or_plan(up, (&*opened, listed), (finds_orphans, interrupted), events).await
         }
