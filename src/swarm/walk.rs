@@ -70,8 +70,8 @@ impl World {
             Step::Create => self.observed.twin = Some(true),
             Step::Claim(stage) => {
                 let is_back = stage == Stage::Release && self.facts.updated == Some(Ok(()));
-                let serves = self.observed.twin == Some(true);
-                assert!(!is_back || !serves || self.facts.proven, "{self:?}");
+                let moves = self.routed == Side::Twin;
+                assert!(!is_back || !moves || self.facts.proven, "{self:?}");
                 self.observed.claim = Some(stage);
             }
             Step::Clear => self.observed.claim = None,
