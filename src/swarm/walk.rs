@@ -101,29 +101,33 @@ impl World {
         learn(step, &mut self.facts);
     }
 
+    /// The run ends at once.
+    fn dies(&mut self) {
+        self.facts = Facts {
+            in_place: !self.facts.routed,
+            routed: self.facts.routed,
+            ..Facts::default()
+        };
+        self.began = self.service;
+    }
+
+    fn after(&self, trouble: &dyn Fn(&mut Self)) -> Self {
+        let mut world = self.clone();
+        world.troubles -= 1;
+        trouble(&mut world);
+        world
+    }
+
     /// What can go wrong before or in a step.
     fn troubled(&self, step: Step) -> Vec<Self> {
-        let mut all = Vec::new();
-        let mut add = |change: &dyn Fn(&mut Self)| {
-            let mut world = self.clone();
-            world.troubles -= 1;
-            change(&mut world);
-            all.push(world);
-        };
-        let dies = |world: &mut Self| {
-            world.facts = Facts {
-                in_place: !world.facts.routed,
-                routed: world.facts.routed,
-                ..Facts::default()
-            };
-            world.began = world.service;
-        };
+        let mut all = self.without_twin(step);
+        let mut add = |trouble: &dyn Fn(&mut Self)| all.push(self.after(trouble));
         // A run that is killed before a step, or after it and before it has taken it down.
-        add(&dies);
+        add(&Self::dies);
         if !matches!(step, Step::Confirm(side) if side != self.shown()) {
             add(&|world| {
                 world.act(step);
-                dies(world);
+                world.dies();
             });
         }
         // Traefik polls when it likes.
@@ -131,31 +135,8 @@ impl World {
         if self.observed.claim.is_some() {
             // The state of the socket proxy is lost between two runs.
             add(&|world| {
-                dies(world);
+                world.dies();
                 world.observed.claim = None;
-            });
-        }
-        if self.observed.twin.is_some() {
-            // Its requests end with it.
-            let vanish = |world: &mut Self, twin| {
-                world.observed.twin = twin;
-                world.routed = world.shown();
-                world.busy = world.busy.filter(|side| *side == Side::Service);
-            };
-            add(&|world| vanish(world, None));
-            add(&|world| vanish(world, Some(false)));
-        }
-        if self.observed.twin == Some(false) {
-            // Swarm starts its tasks again: between two runs, or while a step is done that was planned without them.
-            add(&|world| {
-                dies(world);
-                world.observed.twin = Some(true);
-            });
-            add(&|world| {
-                world.observed.twin = Some(true);
-                if !matches!(step, Step::Confirm(side) if side != world.shown()) {
-                    world.act(step);
-                }
             });
         }
         if step == Step::Update {
@@ -178,6 +159,36 @@ impl World {
             add(&|world| {
                 world.act(step);
                 world.facts.in_place = true;
+            });
+        }
+        all
+    }
+
+    /// The tasks of the twin end, or run again.
+    fn without_twin(&self, step: Step) -> Vec<Self> {
+        let mut all = Vec::new();
+        let mut add = |trouble: &dyn Fn(&mut Self)| all.push(self.after(trouble));
+        if self.observed.twin.is_some() {
+            // Its requests end with it.
+            let vanish = |world: &mut Self, twin| {
+                world.observed.twin = twin;
+                world.routed = world.shown();
+                world.busy = world.busy.filter(|side| *side == Side::Service);
+            };
+            add(&|world| vanish(world, None));
+            add(&|world| vanish(world, Some(false)));
+        }
+        if self.observed.twin == Some(false) {
+            // Swarm starts its tasks again: between two runs, or while a step is done that was planned without them.
+            add(&|world| {
+                world.dies();
+                world.observed.twin = Some(true);
+            });
+            add(&|world| {
+                world.observed.twin = Some(true);
+                if !matches!(step, Step::Confirm(side) if side != world.shown()) {
+                    world.act(step);
+                }
             });
         }
         all
