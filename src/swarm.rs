@@ -17,8 +17,8 @@ use self::{
     docker::DockerStack,
     live::{Live, full_name},
     plan::{Facts, Side},
-    reduce::{Wanted, twin_of},
-    run::{Summary, run},
+    reduce::Wanted,
+    run::{READING, Summary, run},
 };
 use crate::{
     docker::engine::{
@@ -29,7 +29,11 @@ use crate::{
     event::{Event, Events},
     execute::{UNCHANGED, unless_interrupted},
     model::{ServiceKey, label},
-    proxy::{landscape::Landscape, traefik::swarm::SwarmRoutes},
+    proxy::{
+        landscape::Landscape,
+        traefik::{labels::wants_traefik, swarm::SwarmRoutes},
+    },
+    retry,
     roll::rollout_id,
     settings::{Partial, Strategy},
     state::{
@@ -119,10 +123,11 @@ impl Stack {
             true => {
                 refuse_labels(&wanted, service)?;
                 let networks = wanted.networks(&self.name);
-                let routes = SwarmRoutes::find(&landscape, &settings, &networks).await;
+                let routes = SwarmRoutes::find(&landscape, &self.name, &settings, networks);
+                let routes = routes.await;
                 Some(routes.map_err(Error::untouched)?)
             }
-            false => self.refuse_left(key).map(|()| None)?,
+            false => None,
         };
         let own = routes.as_ref().map(|own| own.image.clone());
         let image = own.or_else(|| some_image(&landscape)).unwrap_or_default();
@@ -162,28 +167,27 @@ impl Stack {
             .hint(format!("docker stack deploy {files} {stack} makes it"))
         })
     }
+}
 
-    /// The twin of an earlier rollout, which may have the traffic, is only taken back by a run with the proxy.
-    fn refuse_left(&self, key: &ServiceKey) -> Result<()> {
-        let twin = twin_of(&full_name(key));
-        match self.services.iter().any(|own| own.spec.name == twin) {
-            false => Ok(()),
-            true => Err(Error::refused(format!(
-                "an earlier rollout of {} through Traefik is not finished",
-                key.service
-            ))
-            .hint("finish it first: the same command, without --proxy none, with the traefik labels in deploy.labels")),
-        }
-    }
+/// The twin of an earlier rollout, which may have the traffic, is only taken down by a run with the proxy.
+fn refused_left(key: &ServiceKey) -> Error {
+    Error::refused(format!(
+        "an earlier rollout of {} through Traefik is not finished",
+        key.service
+    ))
+    .hint("finish it first: the same command, without --proxy none, with the traefik labels in deploy.labels")
 }
 
 /// The rest of a rollout, under the lock.
 async fn locked(live: &Live<'_>, began: Instant, interrupted: watch::Receiver<bool>) -> Result<()> {
     let before = live.observe().await.map_err(Error::untouched)?;
+    if live.routes.is_none() && before.observed.twin.is_some() {
+        return Err(refused_left(live.key));
+    }
     let is_fresh = before.observed.claim.is_none() && before.observed.twin.is_none();
     match &live.routes {
         Some(routes) if is_fresh => {
-            let confirming = confirm_before(live, routes);
+            let confirming = confirm_before(live, routes, &before.service);
             unless_interrupted(&interrupted, UNCHANGED, confirming).await?;
         }
         Some(_) => live.events.emit(Event::Unfinished {
@@ -196,8 +200,10 @@ async fn locked(live: &Live<'_>, began: Instant, interrupted: watch::Receiver<bo
     let number = revisions.next(&[]);
     let replicas = u32::try_from(live.wanted.replicas()).unwrap_or(u32::MAX);
     let (image, replaces) = (live.wanted.image().to_owned(), replaced(&before.service));
-    let proxy = live.routes.as_ref().map(SwarmRoutes::describe);
-    let proxy = proxy.unwrap_or_else(|| "Swarm's own update".to_owned());
+    let proxy = match &live.routes {
+        Some(routes) => routes.describe().await,
+        None => "Swarm's own update".to_owned(),
+    };
     live.events.emit(Event::Started {
         revision: number,
         replicas,
@@ -209,11 +215,11 @@ async fn locked(live: &Live<'_>, began: Instant, interrupted: watch::Receiver<bo
     });
     let facts = Facts {
         in_place: live.routes.is_none(),
+        routed: live.routes.is_some(),
         ..Facts::default()
     };
-    let summary = run(live, facts, interrupted).await?;
-    let after = live.observe().await?;
-    if summary.in_place && after.service.spec == before.service.spec {
+    let summary = run(live, facts, before.observed, interrupted).await?;
+    if summary.in_place && is_unchanged(live, &before.service).await {
         live.events.emit(Event::NothingToDo { replicas, image });
         return Ok(());
     }
@@ -234,16 +240,28 @@ async fn locked(live: &Live<'_>, began: Instant, interrupted: watch::Receiver<bo
     Ok(())
 }
 
+/// What cannot be read counts as changed: the rollout is over, and does not fail for it.
+async fn is_unchanged(live: &Live<'_>, before: &Service) -> bool {
+    let after = retry::for_a_while(READING, || live.observe()).await;
+    after.is_ok_and(|after| after.service.spec == before.spec)
+}
+
 /// Traefik has to have the tasks of the service before anything is made: else no later confirmation could come.
-async fn confirm_before(live: &Live<'_>, routes: &SwarmRoutes) -> Result<()> {
+async fn confirm_before(live: &Live<'_>, routes: &SwarmRoutes, service: &Service) -> Result<()> {
     let name = live.name();
+    if !wants_traefik(&service.spec.labels) {
+        return Err(Error::refused(format!(
+            "{name} as it runs has no traefik labels, so Traefik does not route to it yet"
+        ))
+        .hint("docker stack deploy adds the labels first"));
+    }
     let agreed = routes.agree(&name, async || live.routed(Side::Service).await);
     agreed.await.map_err(|why| {
         Error::refused(format!(
             "Traefik does not route to {name} as it runs: {why}"
         ))
         .hint(format!(
-            "see docker service ps {name}, and the service in Traefik's dashboard"
+            "see docker service ps {name}, and the service in Traefik's dashboard; --proxy none leaves the update to Swarm"
         ))
     })
 }

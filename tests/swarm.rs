@@ -98,6 +98,7 @@ impl Stack {
             .set("PLAIN", "v1")
             .set("TAG", "v1")
             .set("HTTP_PORT", port)
+            .set("EDGE_HOST", docker(&["info", "-f", "{{.Name}}"]))
             .set("ROLLOUT_IMAGE", image())
             .set("WEB_IMAGE", "rollout-demo:v1");
         project.write("stack.yml", file);
@@ -250,6 +251,50 @@ async fn one_replica_is_rolled_without_loss() {
 #[tokio::test(flavor = "multi_thread")]
 async fn three_replicas_are_rolled_without_loss() {
     rolls_without_loss(3).await;
+}
+
+/// Fewer tasks of the same version: Swarm stops the others while the twin has the traffic.
+#[tokio::test(flavor = "multi_thread")]
+async fn fewer_replicas_of_the_same_version_lose_nothing() {
+    let mut stack = Stack::up(3).await;
+    let load = stack.load();
+    stack.project.set("REPLICAS", 1);
+    let run = stack.rollout(&["web"]).await;
+    load.goes_on_for(100).await;
+    let report = load.stop().await;
+    run.code(0);
+    assert!(report.nothing_lost(), "{report}\n{}", run.text);
+    assert_eq!(run.begun("update"), 1, "{}", run.text);
+    assert_eq!(run.begun("cutover"), 1, "{}", run.text);
+    stack.settled().await;
+}
+
+/// A socket proxy that Swarm replaces in the middle is another container.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_proxy_that_is_replaced_in_a_rollout_is_found_again() {
+    let mut stack = Stack::up(1).await;
+    stack.project.set("TAG", "v2");
+    let mut running = stack.start(&["web"]);
+    running.comes_after("cutover", "drain").await;
+    let name = format!("{}_socket-proxy", stack.project.name);
+    let update = ["service", "update", "--force", "--detach=true", &name];
+    stack.project.docker(&update).await;
+    let run = running.wait_for(LONGEST).await;
+    run.code(0);
+    assert_eq!(stack.version().await.as_deref(), Some("v2"));
+    stack.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_without_the_labels_of_the_route_is_refused() {
+    let stack = Stack::up(1).await;
+    let file = STACK.replace("traefik.enable: \"true\"", "traefik.enable: \"false\"");
+    stack.project.write("stack.yml", &file);
+    let run = stack.rollout(&["web"]).await;
+    run.code(2);
+    assert!(run.text.contains("docker stack deploy"), "{}", run.text);
+    stack.project.write("stack.yml", STACK);
+    stack.settled().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -47,6 +47,7 @@ pub async fn up(up: &UpArgs, events: &Events) -> Result<Outcome> {
     match Opened::find((&up.target, &variables), &names(up), events, read).await? {
         Found::One(mut opened, listed) => {
             fleet::refuse_bake(&up.settings, 1)?;
+            swarm::refuse_unnamed(&opened.project.name, &listed)?;
             let finds_orphans = complete(up, &mut opened).await?;
             roll_or_plan(up, (&*opened, listed), (finds_orphans, interrupted), events).await
         }

@@ -28,26 +28,30 @@ const HONOURED: [&str; 11] = [
 
 /// The settings of a service: flags, the file and variables. One that is not honoured is refused.
 pub fn settings(config: &Value, wanted: &Wanted<'_>, flags: &Partial) -> Result<Settings> {
+    let (own, all) = (wanted.x_rollout(), config.get("x-rollout"));
     let places = [
         flags.clone(),
-        Partial::from_service(wanted.name, wanted.x_rollout())?,
-        Partial::from_project(config.get("x-rollout"))?,
+        Partial::from_service(wanted.name, own)?,
+        Partial::from_project(all)?,
         Partial::from_own_environment()?,
     ];
     // Hooks and steps are no settings of one value, and count all the same.
-    let files = [wanted.x_rollout(), config.get("x-rollout")];
-    let files = files.into_iter().flatten().filter_map(Value::as_object);
-    let keys = files.flat_map(|own| own.keys().map(String::as_str));
-    let mut given = places.iter().flat_map(Partial::names).chain(keys);
-    if let Some(name) = given.find(|name| !HONOURED.contains(name)) {
-        return Err(
-            Error::refused(format!("a rollout in a Swarm has no setting {name}")).hint(format!(
-                "leave it out; in a Swarm there are {}",
-                HONOURED.join(", ")
-            )),
-        );
-    }
-    drop(given);
+    let keys = |file: Option<&'_ Value>| -> Vec<String> {
+        let keys = file.and_then(Value::as_object).into_iter();
+        keys.flat_map(|own| own.keys().cloned()).collect()
+    };
+    let names = |place: &Partial| -> Vec<String> { place.names().map(str::to_owned).collect() };
+    refuse_other(&names(&places[0]), |name| format!("the flag --{name}"))?;
+    refuse_other(&keys(own), |name| {
+        format!("x-rollout of {} has {name}", wanted.name)
+    })?;
+    refuse_other(&keys(all), |name| {
+        format!("x-rollout at the top level has {name}")
+    })?;
+    refuse_other(&names(&places[3]), |name| {
+        let name = name.to_uppercase().replace('-', "_");
+        format!("the variable ROLLOUT_{name}")
+    })?;
     let settings = Settings::resolve(places);
     let why = match settings.strategy {
         Strategy::BlueGreen => return Ok(settings),
@@ -63,6 +67,22 @@ pub fn settings(config: &Value, wanted: &Wanted<'_>, flags: &Partial) -> Result<
         Error::refused(format!("{strategy} is not possible in a Swarm: {why}"))
             .hint("leave out the strategy"),
     )
+}
+
+/// Refuses the first of these names that a rollout in a Swarm does not have; `place` says where it stands.
+fn refuse_other(names: &[String], place: impl Fn(&str) -> String) -> Result<()> {
+    let mut names = names.iter();
+    let Some(name) = names.find(|name| !HONOURED.contains(&name.as_str())) else {
+        return Ok(());
+    };
+    let place = place(name);
+    Err(Error::refused(format!(
+        "a rollout in a Swarm has no setting {name}: {place}"
+    ))
+    .hint(format!(
+        "leave it out; in a Swarm there are {}",
+        HONOURED.join(", ")
+    )))
 }
 
 pub fn refuse_mode(wanted: &Wanted<'_>, settings: &Settings) -> Result<()> {
@@ -87,10 +107,14 @@ pub fn refuse_mode(wanted: &Wanted<'_>, settings: &Settings) -> Result<()> {
 /// Whether Traefik routes to the service, by the labels that its Swarm provider reads.
 pub fn is_routed(wanted: &Wanted<'_>, service: &Service, settings: &Settings) -> Result<bool> {
     let name = wanted.name;
-    let is_labelled = wants_traefik(&wanted.labels()) || wants_traefik(&service.spec.labels);
     match settings.proxy {
         ProxyKind::None => Ok(false),
-        _ if is_labelled => Ok(true),
+        _ if wants_traefik(&wanted.labels()) => Ok(true),
+        // The rollout would wait for servers that Traefik no longer has.
+        _ if wants_traefik(&service.spec.labels) => Err(Error::refused(format!(
+            "the new version of {name} takes its traefik labels away, and a rollout keeps the route"
+        ))
+        .hint("use docker stack deploy for that: afterwards no Traefik routes to it")),
         ProxyKind::Auto if wants_traefik(&wanted.container_labels()) => {
             Err(Error::refused(format!(
                 "the traefik labels of {name} stand in labels, which Traefik's Swarm provider does not read"
@@ -182,11 +206,27 @@ mod tests {
     }
 
     #[test]
+    fn a_version_that_takes_the_route_away_is_refused() {
+        let judge = |labels: Value, proxy: &str| {
+            let config = config(json!({ "labels": labels }), json!({}));
+            let settings = settings_of(&config, &Partial::of("proxy", proxy)).unwrap();
+            let old = service(json!({"traefik.enable": "true"}));
+            is_routed(&Wanted::find(&config, "web").unwrap(), &old, &settings)
+        };
+        for labels in [json!({}), json!({"traefik.enable": "false"})] {
+            let error = judge(labels.clone(), "auto").unwrap_err();
+            assert!(error.hint.unwrap().contains("docker stack deploy"));
+            assert_eq!(judge(labels, "none"), Ok(false));
+        }
+        assert_eq!(judge(json!({"traefik.enable": "true"}), "auto"), Ok(true));
+    }
+
+    #[test]
     fn a_setting_that_a_swarm_does_not_have_is_refused_wherever_it_stands() {
         let mut config = config(json!({}), json!({}));
         assert!(settings_of(&config, &Partial::of("timeout", "5s")).is_ok());
         let error = settings_of(&config, &Partial::of("bake", "5s")).unwrap_err();
-        assert!(error.message.contains("bake"), "{error}");
+        assert!(error.message.contains("the flag --bake"), "{error}");
         for strategy in ["rolling", "canary", "recreate"] {
             let error = settings_of(&config, &Partial::of("strategy", strategy)).unwrap_err();
             assert!(error.message.contains(strategy), "{error}");
@@ -195,6 +235,7 @@ mod tests {
             config["services"]["web"]["x-rollout"] = json!({ key: value });
             let error = settings_of(&config, &Partial::default()).unwrap_err();
             assert!(error.message.contains(key), "{error}");
+            assert!(error.message.contains("x-rollout of web"), "{error}");
         }
     }
 

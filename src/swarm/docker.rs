@@ -35,8 +35,16 @@ impl DockerStack {
         for file in &self.files {
             command.args(["-c", file]);
         }
-        let finished = finished(command, None, |_| ()).await;
-        let finished = finished.map_err(|error| Error::refused(error.message))?;
+        let printed = finished(command, None, |_| ()).await;
+        // An older Docker CLI may end well all the same, with its own help.
+        let is_read = printed
+            .as_ref()
+            .is_ok_and(|own| own.output.contains("services"));
+        if !is_read && !self.has("config", "docker stack config").await? {
+            return Err(Error::refused("this Docker CLI has no docker stack config")
+                .hint("install a newer Docker CLI (docker-ce-cli 25 or newer)"));
+        }
+        let finished = printed.map_err(|error| Error::refused(error.message))?;
         yaml::parse(&finished.output).map_err(|error| {
             Error::refused(format!(
                 "cannot read what docker stack config prints: {error}"
@@ -49,19 +57,21 @@ impl DockerStack {
         let mut command = self.command("deploy");
         command.args(["--with-registry-auth", "-c", "-"]);
         // An older Docker CLI has no such option, and a newer one may wait by default.
-        let mut help = self.command("deploy");
-        help.arg("--help");
-        if finished(help, None, |_| ())
-            .await?
-            .output
-            .contains("--detach")
-        {
+        if self.has("deploy", "--detach").await? {
             command.arg("--detach=true");
         }
         command.arg(&self.name);
         let file = yaml::json(file);
         finished(command, Some(file.as_bytes()), on_line).await?;
         Ok(())
+    }
+
+    /// Whether the help of a command has this text.
+    async fn has(&self, word: &str, text: &str) -> Result<bool> {
+        let mut help = self.command(word);
+        help.arg("--help");
+        let help = finished(help, None, |_| ()).await?;
+        Ok(help.output.contains(text))
     }
 
     fn command(&self, word: &str) -> Command {

@@ -12,7 +12,7 @@ use super::{
     docker::DockerStack,
     plan::{Facts, Observed, Side, Stage, Step},
     reduce::{Twin, Wanted, twin_of},
-    tasks::{Health, Progress, addresses, are_same, health, progress, runs},
+    tasks::{Health, Progress, addresses, are_same, has_aliases, health, progress, stay},
 };
 use crate::{
     docker::engine::{
@@ -70,7 +70,7 @@ impl Live<'_> {
         self.lock.check().await?;
         let (service, twin) = self.services().await?;
         let runs_twin = match &twin {
-            Some(twin) => Some(self.swarm.tasks(&twin.id).await?.iter().any(runs)),
+            Some(twin) => Some(self.swarm.tasks(&twin.id).await?.iter().any(Task::runs)),
             None => None,
         };
         let claim = match &self.routes {
@@ -151,7 +151,7 @@ impl Live<'_> {
     /// The longest that a step takes, where it is a wait.
     pub fn limit(&self, step: Step, seen: &Seen) -> Option<Duration> {
         match step {
-            Step::AwaitReady => Some(self.settings.timeout + self.settings.stable),
+            Step::AwaitReady(_) => Some(self.settings.timeout + self.settings.stable),
             Step::Confirm(_) => self.routes.as_ref().map(|own| own.limit),
             Step::Drain(side) => Some(self.drain_wait(side, seen)),
             _ => None,
@@ -162,7 +162,7 @@ impl Live<'_> {
     pub async fn act(&self, step: Step, seen: &Seen, facts: &mut Facts) -> Result<()> {
         match (step, &self.routes) {
             (Step::Create, _) => self.create(facts).await,
-            (Step::AwaitReady, _) => self.await_ready(seen).await,
+            (Step::AwaitReady(side), _) => self.await_ready(side).await,
             (Step::Claim(stage), Some(routes)) => routes.set(&self.claim_of(stage, seen)).await,
             (Step::Confirm(side), Some(routes)) => self.confirm(routes, side).await,
             (Step::Clear, Some(routes)) => {
@@ -175,7 +175,10 @@ impl Live<'_> {
             }
             (Step::Update, _) => {
                 self.deploy(&self.wanted.itself()).await?;
-                facts.updated = Some(self.await_update(seen).await?);
+                let updated = self.await_update(seen).await?;
+                let (service, twin) = self.services().await?;
+                facts.proven = twin.is_some_and(|twin| are_same(&service, &twin));
+                facts.updated = Some(updated);
                 Ok(())
             }
             (Step::Remove, _) => match &seen.twin {
@@ -191,35 +194,52 @@ impl Live<'_> {
     }
 
     async fn create(&self, facts: &mut Facts) -> Result<()> {
+        // There was none before, so what a failed deploy leaves is of this run too.
+        facts.created = true;
         let file = self.wanted.twin(&Twin {
             rollout: &self.rollout,
             replicas: self.settings.twin_replicas,
         });
         self.deploy(&file).await?;
         let (service, twin) = self.services().await?;
-        let service_name = &self.key.service;
-        facts.in_place = twin.is_some_and(|twin| are_same(&service, &twin, service_name));
+        let tasks = self.swarm.tasks(&service.id).await?;
+        facts.in_place = twin.is_some_and(|twin| are_same(&service, &twin))
+            && has_aliases(&service, &self.wanted.aliases())
+            && stay(&service, &tasks, self.wanted.count());
         Ok(())
     }
 
-    /// Waits until all tasks of the twin run, and for as long as they have to.
-    async fn await_ready(&self, seen: &Seen) -> Result<()> {
-        let Some(twin) = &seen.twin else {
-            return Ok(());
+    async fn tasks_of(&self, side: Side) -> Result<Option<(Service, Vec<Task>)>> {
+        let own = match (side, self.services().await?) {
+            (Side::Service, (service, _)) => service,
+            (Side::Twin, (_, Some(twin))) => twin,
+            (Side::Twin, (_, None)) => return Ok(None),
         };
+        let mut tasks = self.swarm.tasks(&own.id).await?;
+        if side == Side::Service {
+            // The others are of earlier versions.
+            tasks.retain(Task::is_wanted);
+        }
+        Ok(Some((own, tasks)))
+    }
+
+    /// Waits until all tasks of this side run, and for as long as they have to.
+    async fn await_ready(&self, side: Side) -> Result<()> {
         let began = Instant::now();
         let mut since = None;
         let mut told = HashSet::new();
         loop {
-            let tasks = self.swarm.tasks(&twin.id).await?;
-            for task in tasks.iter().filter(|own| runs(own)) {
+            let Some((own, tasks)) = self.tasks_of(side).await? else {
+                return Ok(());
+            };
+            for task in tasks.iter().filter(|own| own.runs()) {
                 if told.insert(task.slot) {
-                    let replica = format!("{}.{}", twin.spec.name, task.slot);
+                    let replica = format!("{}.{}", own.spec.name, task.slot);
                     let by = "Swarm".to_owned();
                     self.events.emit(Event::Ready { replica, by });
                 }
             }
-            let why = match health(&tasks, twin.spec.replicas()) {
+            let why = match health(&tasks, own.spec.replicas()) {
                 Health::Running => {
                     let since = since.get_or_insert_with(Instant::now);
                     if since.elapsed() >= self.settings.stable {
@@ -252,7 +272,7 @@ impl Live<'_> {
     /// Adds what a task has logged that failed on this node.
     async fn with_logs(&self, mut error: Error, tasks: &[Task]) -> Error {
         let container = |own: &&Task| !own.status.container_status.container.is_empty();
-        let mut unwell = tasks.iter().filter(|own| !runs(own));
+        let mut unwell = tasks.iter().filter(|own| !own.runs());
         if let Some(task) = unwell.find(container) {
             let container = task.status.container_status.container.clone();
             error.logs = self.engine.last_lines(&ContainerId(container)).await;
@@ -287,13 +307,10 @@ impl Live<'_> {
 
     /// The labels that Traefik reads, and the addresses of the tasks that run.
     pub async fn routed(&self, side: Side) -> Result<(Labels, Vec<BTreeSet<IpAddr>>)> {
-        let (service, twin) = self.services().await?;
-        let tasks = match (side, twin) {
-            (Side::Service, _) => self.swarm.tasks(&service.id).await?,
-            (Side::Twin, Some(twin)) => self.swarm.tasks(&twin.id).await?,
-            (Side::Twin, None) => Vec::new(),
-        };
-        let tasks = tasks.iter().filter(|own| runs(own)).map(addresses);
+        let service = self.services().await?.0;
+        let tasks = self.tasks_of(side).await?;
+        let tasks = tasks.map(|(_, own)| own).unwrap_or_default();
+        let tasks = tasks.iter().filter(|own| own.runs()).map(addresses);
         Ok((service.spec.labels, tasks.collect()))
     }
 

@@ -57,6 +57,8 @@ pub struct Observed {
 pub struct Facts {
     /// Swarm's own update moves the service: no Traefik routes to it, or its tasks are the same in both versions.
     pub in_place: bool,
+    /// Traefik routes to the service.
+    pub routed: bool,
     /// The twin is of this run.
     pub created: bool,
     /// The twin's tasks have run for long enough.
@@ -67,6 +69,8 @@ pub struct Facts {
     pub drained: bool,
     /// How the update of the service has ended.
     pub updated: Option<Result<(), String>>,
+    /// The service's own tasks are what the twin's are, or have run for long enough themselves.
+    pub proven: bool,
     /// The claim of an earlier run is settled.
     pub settled: bool,
     /// Why the rollout goes back.
@@ -83,7 +87,8 @@ pub enum Undo {
 pub enum Step {
     /// Deploy the twin, and compare its tasks with those of the service.
     Create,
-    AwaitReady,
+    /// Wait until all tasks of this side run, and for as long as they have to.
+    AwaitReady(Side),
     Claim(Stage),
     Confirm(Side),
     /// Wait until the tasks of this side have answered their last requests.
@@ -101,7 +106,7 @@ impl Step {
     pub fn name(self) -> &'static str {
         match self {
             Self::Create => "create",
-            Self::AwaitReady => "ready",
+            Self::AwaitReady(_) => "ready",
             Self::Claim(Stage::Cutover) => "cutover",
             Self::Claim(Stage::Update) => "commit",
             Self::Claim(Stage::Release) => "return",
@@ -118,7 +123,11 @@ impl Step {
         let is_early = observed.claim.is_none_or(|stage| stage == Stage::Cutover);
         let is_late = matches!(
             self,
-            Self::Update | Self::Remove | Self::Claim(Stage::Update | Stage::Release)
+            Self::Update
+                | Self::Remove
+                | Self::Claim(Stage::Update | Stage::Release)
+                | Self::Confirm(Side::Service)
+                | Self::Drain(Side::Twin)
         );
         is_early && !is_late && facts.undo.is_none()
     }
@@ -148,15 +157,13 @@ pub fn plan(observed: &Observed, facts: &Facts) -> Next {
         Some(Stage::Cutover) if !serves || facts.undo.is_some() => {
             Next::Step(Step::Claim(Stage::Release))
         }
-        Some(Stage::Cutover) => Next::Step(match (facts.confirmed, facts.drained) {
-            (Some(Side::Twin), true) => Step::Claim(Stage::Update),
-            (Some(Side::Twin), false) => Step::Drain(Side::Service),
-            _ => Step::Confirm(Side::Twin),
-        }),
+        Some(Stage::Cutover) => Next::Step(once_idle(facts, Step::Claim(Stage::Update))),
         Some(Stage::Update) => match &facts.updated {
-            None => Next::Step(Step::Update),
+            None if serves => Next::Step(once_idle(facts, Step::Update)),
             Some(Err(why)) if serves => Next::NeedsPerson(why.clone()),
-            Some(_) => Next::Step(Step::Claim(Stage::Release)),
+            Some(Ok(())) if serves && !facts.proven => Next::Step(Step::AwaitReady(Side::Service)),
+            // An update of tasks that have the traffic would lose requests.
+            _ => Next::Step(Step::Claim(Stage::Release)),
         },
         Some(Stage::Release) => Next::Step(match (facts.confirmed, observed.twin) {
             (Some(Side::Service), Some(true)) if !facts.drained => Step::Drain(Side::Twin),
@@ -167,18 +174,40 @@ pub fn plan(observed: &Observed, facts: &Facts) -> Next {
     }
 }
 
-/// The twin has not had any traffic.
+/// This step, once the twin has the traffic and the service has answered its last requests.
+fn once_idle(facts: &Facts, step: Step) -> Step {
+    match (facts.confirmed, facts.drained) {
+        (Some(Side::Twin), true) => step,
+        (Some(Side::Twin), false) => Step::Drain(Side::Service),
+        _ => Step::Confirm(Side::Twin),
+    }
+}
+
+/// Takes down the twin of an earlier run. A claim may have been lost, so it may have the traffic.
+fn take_down(observed: &Observed, facts: &Facts) -> Step {
+    match facts.confirmed {
+        Some(Side::Service) if facts.drained || observed.twin == Some(false) => Step::Remove,
+        Some(Side::Service) => Step::Drain(Side::Twin),
+        _ => Step::Confirm(Side::Service),
+    }
+}
+
+fn is_left(observed: &Observed, facts: &Facts) -> bool {
+    observed.twin.is_some() && !facts.created
+}
+
+/// A twin of this run has not had any traffic.
 fn unclaimed(observed: &Observed, facts: &Facts) -> Next {
     let step = match (&facts.undo, observed.twin) {
+        _ if is_left(observed, facts) => take_down(observed, facts),
         (Some(_), Some(_)) => Step::Remove,
         (Some(undo), None) => return Next::Failed(undo.clone()),
         (None, _) if facts.settled => return settled(facts),
-        (None, Some(_)) if !facts.created => Step::Remove,
         (None, None) if facts.created => {
             return Next::Undo("the twin was removed from outside".to_owned());
         }
         (None, None) => Step::Create,
-        (None, Some(_)) if !facts.ready => Step::AwaitReady,
+        (None, Some(_)) if !facts.ready => Step::AwaitReady(Side::Twin),
         (None, Some(_)) => Step::Claim(Stage::Cutover),
     };
     Next::Step(step)
@@ -186,8 +215,12 @@ fn unclaimed(observed: &Observed, facts: &Facts) -> Next {
 
 fn in_place(observed: &Observed, facts: &Facts) -> Next {
     match (&facts.updated, &facts.undo) {
+        _ if is_left(observed, facts) => Next::Step(take_down(observed, facts)),
         _ if observed.twin.is_some() => Next::Step(Step::Remove),
         (Some(Err(why)), _) => Next::Failed(Undo::Failed(why.clone())),
+        (Some(Ok(())), _) if facts.routed && facts.confirmed.is_none() => {
+            Next::Step(Step::Confirm(Side::Service))
+        }
         (Some(Ok(())), _) => Next::Done,
         (None, Some(undo)) => Next::Failed(undo.clone()),
         (None, None) => Next::Step(Step::Update),
@@ -198,14 +231,22 @@ fn in_place(observed: &Observed, facts: &Facts) -> Next {
 pub fn learn(step: Step, facts: &mut Facts) {
     match step {
         Step::Create => facts.created = true,
-        Step::Claim(_) => (facts.confirmed, facts.drained) = (None, false),
+        // The same tasks have the traffic as before.
+        Step::Claim(Stage::Update) => {}
+        Step::Claim(_) | Step::Update => (facts.confirmed, facts.drained) = (None, false),
         Step::Confirm(side) => facts.confirmed = Some(side),
         Step::Drain(_) => facts.drained = true,
         // It was the claim of an earlier run that had no more to do: now the rollout begins.
-        Step::Clear if facts.updated.is_none() && facts.undo.is_none() => *facts = Facts::default(),
+        Step::Clear if facts.updated.is_none() && facts.undo.is_none() => {
+            *facts = Facts {
+                routed: facts.routed,
+                ..Facts::default()
+            }
+        }
         Step::Clear => facts.settled = true,
-        Step::AwaitReady => facts.ready = true,
-        Step::Update | Step::Remove => {}
+        Step::AwaitReady(Side::Twin) => facts.ready = true,
+        Step::AwaitReady(Side::Service) => facts.proven = true,
+        Step::Remove => {}
     }
 }
 

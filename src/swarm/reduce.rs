@@ -72,6 +72,25 @@ impl<'a> Wanted<'a> {
         self.deploy("replicas").as_u64().unwrap_or(1)
     }
 
+    /// How many tasks it has; `None` for one on each node.
+    pub fn count(&self) -> Option<u64> {
+        (self.mode() == "replicated").then(|| self.replicas())
+    }
+
+    /// Its names in each of its networks, in order.
+    pub fn aliases(&self) -> Vec<BTreeSet<String>> {
+        let own = self.own.get("networks");
+        let names = |key: &String| {
+            let given = own.and_then(|all| all.get(key)?.get("aliases")?.as_array());
+            let given = given.into_iter().flatten().filter_map(Value::as_str);
+            let all = given.chain([self.name]);
+            all.map(str::to_owned).collect()
+        };
+        let mut all: Vec<BTreeSet<String>> = self.used("networks").iter().map(names).collect();
+        all.sort();
+        all
+    }
+
     /// The labels of the service, which Traefik's Swarm provider reads.
     pub fn labels(&self) -> Labels {
         labels(self.deploy("labels"))
@@ -106,6 +125,13 @@ impl<'a> Wanted<'a> {
         let mut own = Value::Object(self.own.clone());
         if let Value::Object(own) = &mut own {
             own.remove("ports");
+            // Other services reach the service by these, and the twin may not be well yet.
+            let networks = own.get_mut("networks").and_then(Value::as_object_mut);
+            for network in networks.into_iter().flat_map(|all| all.values_mut()) {
+                if let Some(network) = network.as_object_mut() {
+                    network.remove("aliases");
+                }
+            }
         }
         let mut labels = self.labels();
         labels.retain(|key, _| !key.starts_with("traefik."));
@@ -269,7 +295,10 @@ secrets: { word: { file: /c } }
             without.as_object_mut().unwrap().remove(key);
             own.as_object_mut().unwrap().remove(key);
         }
+        without["networks"]["front"] = json!({});
         assert_eq!(own, without);
+        let names = ["w", "web"].map(str::to_owned);
+        assert_eq!(web.aliases(), [BTreeSet::from(names)]);
     }
 
     #[test]

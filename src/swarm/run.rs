@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{
     live::{Live, Seen},
-    plan::{Facts, Next, Side, Stage, Step, Undo, learn, plan},
+    plan::{Facts, Next, Observed, Side, Stage, Step, Undo, learn, plan},
 };
 use crate::{
     error::{Error, Result},
@@ -21,7 +21,7 @@ use crate::{
 /// How often a step is tried that does not turn the rollout back.
 const TRIES: u32 = 4;
 /// How long the engine and the socket proxies are asked again for what is there.
-const READING: Duration = Duration::from_secs(30);
+pub const READING: Duration = Duration::from_secs(30);
 
 /// The times of a finished run.
 #[derive(Default)]
@@ -36,6 +36,8 @@ pub struct Summary {
 struct Running<'a> {
     live: &'a Live<'a>,
     facts: Facts,
+    /// What was there last, with the claim of a step since then.
+    last: Observed,
     interrupted: watch::Receiver<bool>,
     summary: Summary,
     routed_at: Option<Instant>,
@@ -48,11 +50,13 @@ struct Running<'a> {
 pub async fn run(
     live: &Live<'_>,
     facts: Facts,
+    last: Observed,
     interrupted: watch::Receiver<bool>,
 ) -> Result<Summary> {
     let mut run = Running {
         live,
         facts,
+        last,
         interrupted,
         summary: Summary::default(),
         routed_at: None,
@@ -69,7 +73,9 @@ pub async fn run(
 
 impl Running<'_> {
     async fn next(&mut self) -> Result<Option<(Step, Seen)>> {
-        let seen = retry::for_a_while(READING, || self.live.observe()).await?;
+        let seen = retry::for_a_while(READING, || self.live.observe()).await;
+        let seen = seen.map_err(|error| self.ended(error))?;
+        self.last = seen.observed;
         loop {
             match plan(&seen.observed, &self.facts) {
                 Next::Step(step) => return Ok(Some((step, seen))),
@@ -102,6 +108,9 @@ impl Running<'_> {
                 .map(|own| own.as_millis() as u64),
         });
         let began = Instant::now();
+        if let Step::Claim(stage) = step {
+            self.last.claim = Some(stage);
+        }
         if step == Step::Claim(Stage::Cutover) {
             self.routed_at = Some(began);
         }
@@ -121,7 +130,7 @@ impl Running<'_> {
         match acted {
             None => self.undo(Undo::Interrupted),
             Some(Ok(())) => self.succeeded(step, began),
-            Some(Err(error)) => return self.stumbled(step, turns_back, seen, error).await,
+            Some(Err(error)) => return self.stumbled(step, turns_back, error).await,
         }
         Ok(())
     }
@@ -154,13 +163,7 @@ impl Running<'_> {
         }
     }
 
-    async fn stumbled(
-        &mut self,
-        step: Step,
-        turns_back: bool,
-        seen: &Seen,
-        error: Error,
-    ) -> Result<()> {
+    async fn stumbled(&mut self, step: Step, turns_back: bool, error: Error) -> Result<()> {
         self.live.events.emit(Event::StepFailed {
             step: step.name(),
             reason: error.message.clone(),
@@ -176,10 +179,16 @@ impl Running<'_> {
             sleep(Duration::from_secs(1)).await;
             return Ok(());
         }
-        Err(match seen.observed.claim {
-            Some(_) => self.open(&error.message),
-            None => error,
-        })
+        Err(self.ended(error))
+    }
+
+    /// The error of a run that cannot go on: where Traefik may send to a twin, it is not said that the old version serves.
+    fn ended(&self, error: Error) -> Error {
+        let is_left = self.last.twin.is_some() && !self.facts.created;
+        match self.last.claim.is_some() || is_left {
+            true => self.open(&error.message),
+            false => error,
+        }
     }
 
     /// The error of a rollout that has gone back.
@@ -204,8 +213,20 @@ impl Running<'_> {
     /// The error of a rollout that a later run goes on with.
     fn open(&self, why: &str) -> Error {
         let (name, twin) = (self.live.name(), self.live.twin_name());
+        let is_updated = self.facts.updated == Some(Ok(()));
+        let state = match (self.last.claim, self.last.twin) {
+            (None, _) => format!("{twin} of an earlier run is kept, for it may have the traffic"),
+            (Some(Stage::Release), None) => "only its claim in the socket proxy is left".to_owned(),
+            (Some(Stage::Release), Some(_)) => {
+                format!("the traffic returns to {name}, and {twin} is kept until then")
+            }
+            (Some(_), _) if is_updated => {
+                format!("{name} is updated, and {twin} still has the traffic")
+            }
+            (Some(_), _) => format!("{name} is not updated, and {twin} has the traffic"),
+        };
         Error::needs_person(format!(
-            "{name} is not updated: {why}; {twin} is kept, for it may have the traffic"
+            "the rollout of {name} is not finished: {why}; {state}"
         ))
         .hint(format!(
             "see docker service ps {name}, fix the cause, and run the same command again: it goes on from here"

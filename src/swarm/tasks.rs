@@ -4,7 +4,6 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use serde_json::Value;
 
-use super::reduce::twin_of;
 use crate::docker::engine::swarm::{Service, Task};
 
 /// How a set of new tasks is.
@@ -33,8 +32,8 @@ pub fn health(tasks: &[Task], wanted: Option<u64>) -> Health {
             _ => {}
         }
     }
-    let running = tasks.iter().filter(|own| runs(own)).count();
-    let others = tasks.iter().filter(|own| is_wanted(own) && !runs(own));
+    let running = tasks.iter().filter(|own| own.runs()).count();
+    let others = tasks.iter().filter(|own| own.is_wanted() && !own.runs());
     let others: BTreeSet<&str> = others.map(|own| own.status.state.as_str()).collect();
     let is_whole = match wanted {
         Some(wanted) => running as u64 == wanted,
@@ -49,14 +48,6 @@ pub fn health(tasks: &[Task], wanted: Option<u64>) -> Health {
     }
 }
 
-pub fn runs(task: &Task) -> bool {
-    is_wanted(task) && task.status.state == "running"
-}
-
-fn is_wanted(task: &Task) -> bool {
-    task.desired_state == "running"
-}
-
 /// How far the update of a service is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
@@ -69,8 +60,8 @@ pub enum Progress {
 /// Swarm forgets the status of the last update when a service is deployed again; then the tasks alone tell.
 pub fn progress(service: &Service, tasks: &[Task]) -> Progress {
     let status = service.update_status.clone().unwrap_or_default();
-    let version = essence(&service.spec.task_template, &service.spec.name);
-    let is_new = |own: &&Task| runs(own) && essence(&own.spec, &service.spec.name) == version;
+    let version = essence(&service.spec.task_template);
+    let is_new = |own: &&Task| own.runs() && essence(&own.spec) == version;
     let new = tasks.iter().filter(is_new).count();
     match status.state.as_str() {
         "paused" | "rollback_paused" | "rollback_completed" => {
@@ -82,7 +73,7 @@ pub fn progress(service: &Service, tasks: &[Task]) -> Progress {
         }
         "updating" | "rollback_started" => Progress::Going(new),
         _ => {
-            let wanted = tasks.iter().filter(|own| is_wanted(own)).count();
+            let wanted = tasks.iter().filter(|own| own.is_wanted()).count();
             let is_whole = match service.spec.replicas() {
                 Some(replicas) => new as u64 == replicas,
                 None => new > 0,
@@ -95,30 +86,48 @@ pub fn progress(service: &Service, tasks: &[Task]) -> Progress {
     }
 }
 
-/// What decides whether two tasks are of one version: all but what Swarm adds, and the name of the service or its twin.
-pub fn essence(template: &Value, service: &str) -> Value {
+/// What decides whether two tasks are of one version: all but what Swarm adds.
+fn essence(template: &Value) -> Value {
     let mut essence = template.clone();
     if let Some(own) = essence.as_object_mut() {
         own.remove("Runtime");
         own.remove("ForceUpdate");
     }
-    let twin = twin_of(service);
-    let networks = essence["Networks"].as_array_mut().into_iter().flatten();
-    for network in networks {
-        let aliases = network["Aliases"].as_array_mut().into_iter().flatten();
-        for alias in aliases {
-            if *alias == twin {
-                *alias = Value::from(service);
-            }
-        }
-    }
     essence
 }
 
-/// Whether the tasks of a service and of its twin are of one version; `service` is its name in the stack.
-pub fn are_same(own: &Service, twin: &Service, service: &str) -> bool {
-    let [own, twin] = [own, twin].map(|all| essence(&all.spec.task_template, service));
+/// Whether the tasks of a service and of its twin are of one version. A twin has other names in its networks.
+pub fn are_same(own: &Service, twin: &Service) -> bool {
+    let [own, twin] = [own, twin].map(|all| {
+        let mut essence = essence(&all.spec.task_template);
+        let networks = essence["Networks"].as_array_mut().into_iter().flatten();
+        for network in networks.filter_map(Value::as_object_mut) {
+            network.remove("Aliases");
+        }
+        essence
+    });
     own == twin
+}
+
+/// Whether a service has these names in its networks.
+pub fn has_aliases(own: &Service, wanted: &[BTreeSet<String>]) -> bool {
+    let networks = own.spec.task_template["Networks"].as_array();
+    let names = |network: &Value| {
+        let all = network["Aliases"].as_array().into_iter().flatten();
+        all.filter_map(|name| name.as_str().map(str::to_owned))
+            .collect()
+    };
+    let mut all: Vec<BTreeSet<String>> = networks.into_iter().flatten().map(names).collect();
+    all.sort();
+    all == wanted
+}
+
+/// Whether Swarm stops no task of a service that gets this many: all that run are of its version.
+pub fn stay(own: &Service, tasks: &[Task], wanted: Option<u64>) -> bool {
+    let version = essence(&own.spec.task_template);
+    let running: Vec<&Task> = tasks.iter().filter(|task| task.runs()).collect();
+    running.iter().all(|task| essence(&task.spec) == version)
+        && wanted.is_none_or(|wanted| running.len() as u64 <= wanted)
 }
 
 /// The addresses of a task, one in each of its networks.
@@ -202,15 +211,33 @@ mod tests {
     }
 
     #[test]
-    fn a_twin_is_of_the_same_version_but_for_its_name() {
+    fn a_twin_is_of_the_same_version_but_for_its_names() {
         let own = service("", "a", "web");
-        assert!(are_same(&own, &service("", "a", "web-rollout-twin"), "web"));
-        assert!(!are_same(
-            &own,
-            &service("", "b", "web-rollout-twin"),
-            "web"
-        ));
-        assert!(!are_same(&own, &service("", "a", "w"), "web"));
+        assert!(are_same(&own, &service("", "a", "web-rollout-twin")));
+        assert!(!are_same(&own, &service("", "b", "web-rollout-twin")));
+    }
+
+    #[test]
+    fn other_names_in_a_network_are_a_change() {
+        let own = service("", "a", "web");
+        let names = |own: &str| BTreeSet::from([own.to_owned()]);
+        assert!(has_aliases(&own, &[names("web")]));
+        assert!(!has_aliases(&own, &[names("w")]));
+        assert!(!has_aliases(&own, &[]));
+    }
+
+    #[test]
+    fn tasks_stay_if_all_are_of_the_version_and_no_fewer_are_wanted() {
+        let own = service("", "a", "web");
+        let running = |image| task("running", "running", "", image);
+        let three = [running("a"), running("a"), running("a")];
+        assert!(stay(&own, &three, Some(3)));
+        assert!(stay(&own, &three, Some(4)));
+        assert!(stay(&own, &three, None));
+        assert!(!stay(&own, &three, Some(2)));
+        assert!(!stay(&own, &[running("a"), running("b")], Some(3)));
+        let gone = task("shutdown", "shutdown", "", "b");
+        assert!(stay(&own, &[running("a"), gone], Some(1)));
     }
 
     #[test]

@@ -30,8 +30,6 @@ struct World {
     troubles: u32,
     /// What the service was when the run began.
     began: Version,
-    /// Traefik has lost the twin under its requests, which no step has done.
-    lost: bool,
 }
 
 impl World {
@@ -47,7 +45,6 @@ impl World {
             facts,
             troubles: TROUBLES,
             began: Version::Old,
-            lost: false,
         }
     }
 
@@ -71,7 +68,12 @@ impl World {
     fn act(&mut self, step: Step) {
         match step {
             Step::Create => self.observed.twin = Some(true),
-            Step::Claim(stage) => self.observed.claim = Some(stage),
+            Step::Claim(stage) => {
+                let is_back = stage == Stage::Release && self.facts.updated == Some(Ok(()));
+                let moves = self.routed == Side::Twin;
+                assert!(!is_back || !moves || self.facts.proven, "{self:?}");
+                self.observed.claim = Some(stage);
+            }
             Step::Clear => self.observed.claim = None,
             Step::Confirm(side) => {
                 self.reads();
@@ -84,57 +86,65 @@ impl World {
             }
             Step::Update => {
                 let is_idle = self.routed == Side::Twin && self.busy != Some(Side::Service);
-                assert!(is_idle || self.facts.in_place || self.lost, "{self:?}");
+                assert!(is_idle || self.facts.in_place, "{self:?}");
                 self.facts.updated = Some(Ok(()));
+                self.facts.proven = true;
                 self.service = Version::New;
             }
             Step::Remove => {
                 let is_idle = self.routed == Side::Service && self.busy != Some(Side::Twin);
-                assert!(is_idle || self.lost, "{self:?}");
+                assert!(is_idle, "{self:?}");
                 self.observed.twin = None;
             }
-            Step::AwaitReady => {}
+            Step::AwaitReady(_) => {}
         }
         learn(step, &mut self.facts);
     }
 
+    /// The run ends at once.
+    fn dies(&mut self) {
+        self.facts = Facts {
+            in_place: !self.facts.routed,
+            routed: self.facts.routed,
+            ..Facts::default()
+        };
+        self.began = self.service;
+    }
+
+    fn after(&self, trouble: &dyn Fn(&mut Self)) -> Self {
+        let mut world = self.clone();
+        world.troubles -= 1;
+        trouble(&mut world);
+        world
+    }
+
     /// What can go wrong before or in a step.
     fn troubled(&self, step: Step) -> Vec<Self> {
-        let mut all = Vec::new();
-        let mut add = |change: &dyn Fn(&mut Self)| {
-            let mut world = self.clone();
-            world.troubles -= 1;
-            change(&mut world);
-            all.push(world);
-        };
-        let dies = |world: &mut Self| {
-            world.facts = Facts {
-                in_place: world.facts.in_place && !world.facts.created,
-                ..Facts::default()
-            };
-            world.began = world.service;
-        };
+        let mut all = self.without_twin(step);
+        let mut add = |trouble: &dyn Fn(&mut Self)| all.push(self.after(trouble));
         // A run that is killed before a step, or after it and before it has taken it down.
-        add(&dies);
+        add(&Self::dies);
         if !matches!(step, Step::Confirm(side) if side != self.shown()) {
             add(&|world| {
                 world.act(step);
-                dies(world);
+                world.dies();
             });
         }
         // Traefik polls when it likes.
         add(&Self::reads);
-        if self.observed.twin.is_some() {
-            let vanish = |world: &mut Self, twin| {
-                world.lost |= world.shown() == Side::Twin || world.busy == Some(Side::Twin);
-                world.lost |= world.routed == Side::Twin;
-                world.observed.twin = twin;
-                world.routed = world.shown();
-            };
-            add(&|world| vanish(world, None));
-            add(&|world| vanish(world, Some(false)));
+        if self.observed.claim.is_some() {
+            // The state of the socket proxy is lost between two runs.
+            add(&|world| {
+                world.dies();
+                world.observed.claim = None;
+            });
         }
         if step == Step::Update {
+            // The tag has moved, or the file was another one when the twin was made.
+            add(&|world| {
+                world.act(step);
+                world.facts.proven = false;
+            });
             add(&|world| {
                 world.act(step);
                 world.service = Version::Mixed;
@@ -149,6 +159,36 @@ impl World {
             add(&|world| {
                 world.act(step);
                 world.facts.in_place = true;
+            });
+        }
+        all
+    }
+
+    /// The tasks of the twin end, or run again.
+    fn without_twin(&self, step: Step) -> Vec<Self> {
+        let mut all = Vec::new();
+        let mut add = |trouble: &dyn Fn(&mut Self)| all.push(self.after(trouble));
+        if self.observed.twin.is_some() {
+            // Its requests end with it.
+            let vanish = |world: &mut Self, twin| {
+                world.observed.twin = twin;
+                world.routed = world.shown();
+                world.busy = world.busy.filter(|side| *side == Side::Service);
+            };
+            add(&|world| vanish(world, None));
+            add(&|world| vanish(world, Some(false)));
+        }
+        if self.observed.twin == Some(false) {
+            // Swarm starts its tasks again: between two runs, or while a step is done that was planned without them.
+            add(&|world| {
+                world.dies();
+                world.observed.twin = Some(true);
+            });
+            add(&|world| {
+                world.observed.twin = Some(true);
+                if !matches!(step, Step::Confirm(side) if side != world.shown()) {
+                    world.act(step);
+                }
             });
         }
         all
@@ -179,6 +219,13 @@ impl World {
             Next::NeedsPerson(_) => assert_eq!(self.shown(), Side::Twin, "{self:?}"),
             Next::Step(_) | Next::Undo(_) => unreachable!("no end"),
         }
+    }
+}
+
+fn through_traefik() -> Facts {
+    Facts {
+        routed: true,
+        ..Facts::default()
     }
 }
 
@@ -220,7 +267,7 @@ fn walk(world: World, seen: &mut HashSet<World>, length: u32) -> u32 {
 
 #[test]
 fn whatever_goes_wrong_no_step_loses_a_request_and_each_path_ends_with_what_it_says() {
-    let ends = walk(World::new(Facts::default()), &mut HashSet::new(), 0);
+    let ends = walk(World::new(through_traefik()), &mut HashSet::new(), 0);
     assert!(ends > 20, "{ends}");
 }
 
@@ -236,7 +283,7 @@ fn without_a_proxy_swarm_updates_the_service_and_nothing_else_is_made() {
 
 #[test]
 fn a_rollout_without_trouble_takes_these_steps() {
-    let mut world = World::new(Facts::default());
+    let mut world = World::new(through_traefik());
     let mut steps = Vec::new();
     while let Next::Step(step) = plan(&world.observed, &world.facts) {
         steps.push(step.name());
@@ -248,6 +295,43 @@ fn a_rollout_without_trouble_takes_these_steps() {
     ];
     assert_eq!(steps, expected);
     assert_eq!(world.service, Version::New);
+}
+
+#[test]
+fn a_service_is_not_updated_for_a_claim_whose_twin_has_no_task_or_before_this_run_has_confirmed_the_twin()
+ {
+    let of = |twin| Observed {
+        claim: Some(Stage::Update),
+        twin,
+    };
+    for twin in [None, Some(false)] {
+        let release = Next::Step(Step::Claim(Stage::Release));
+        assert_eq!(plan(&of(twin), &through_traefik()), release);
+    }
+    let mut facts = through_traefik();
+    for expected in [
+        Step::Confirm(Side::Twin),
+        Step::Drain(Side::Service),
+        Step::Update,
+    ] {
+        assert_eq!(plan(&of(Some(true)), &facts), Next::Step(expected));
+        learn(expected, &mut facts);
+    }
+}
+
+#[test]
+fn an_update_in_place_is_confirmed_where_traefik_routes() {
+    let mut world = World::new(Facts {
+        in_place: true,
+        // By what took an earlier twin down.
+        confirmed: Some(Side::Service),
+        ..through_traefik()
+    });
+    world.act(Step::Update);
+    let next = plan(&world.observed, &world.facts);
+    assert_eq!(next, Next::Step(Step::Confirm(Side::Service)));
+    world.act(Step::Confirm(Side::Service));
+    assert_eq!(plan(&world.observed, &world.facts), Next::Done);
 }
 
 #[test]

@@ -4,8 +4,10 @@ use tokio::sync::watch;
 
 use crate::{
     cli::UpArgs,
+    docker::engine::swarm::NAMESPACE,
     error::{Error, Outcome, Result},
     event::Events,
+    proxy::landscape::Listed,
     swarm::{Request, Stack},
 };
 
@@ -23,6 +25,21 @@ pub async fn roll(
     };
     stack.roll(&asked, events, interrupted).await?;
     Ok(Outcome::Done)
+}
+
+/// Refuses a Compose project that has the name of a stack on this node: without -p the stack was not looked for.
+pub fn refuse_unnamed(project: &str, listed: &Result<Listed>) -> Result<()> {
+    let containers = listed.iter().flat_map(|own| &own.containers);
+    let mut stacks = containers.filter_map(|own| own.labels.as_ref()?.get(NAMESPACE));
+    match stacks.any(|own| own == project) {
+        false => Ok(()),
+        true => Err(Error::refused(format!(
+            "{project} is the name of this Compose project and of a stack of the Swarm"
+        ))
+        .hint(format!(
+            "rollout -f FILE -p {project} SERVICE rolls a service of the stack; -p NAME gives the Compose project another name"
+        ))),
+    }
 }
 
 /// The one service that is rolled. Refuses what only Compose has.

@@ -67,6 +67,8 @@ pub struct UpdateStatus {
 pub struct Task {
     #[serde(default)]
     pub slot: u64,
+    #[serde(rename = "NodeID", default)]
+    pub node: String,
     #[serde(default)]
     pub spec: Value,
     #[serde(default)]
@@ -75,6 +77,16 @@ pub struct Task {
     pub desired_state: String,
     #[serde(default, deserialize_with = "or_default")]
     pub networks_attachments: Vec<Attachment>,
+}
+
+impl Task {
+    pub fn is_wanted(&self) -> bool {
+        self.desired_state == "running"
+    }
+
+    pub fn runs(&self) -> bool {
+        self.is_wanted() && self.status.state == "running"
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -126,9 +138,10 @@ impl Swarm {
         let path = format!("/services?filters={}", encoded(&filters));
         match self.call(Method::GET, &path).await? {
             (StatusCode::OK, body) => read(&body, "services").map(Some),
-            // Docker without a Swarm, one without that part of the API, and Podman.
+            // Docker without a Swarm, a proxy in front of Docker that forbids it, and Podman.
             (
                 StatusCode::SERVICE_UNAVAILABLE
+                | StatusCode::FORBIDDEN
                 | StatusCode::NOT_ACCEPTABLE
                 | StatusCode::NOT_FOUND,
                 _,

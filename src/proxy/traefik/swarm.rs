@@ -8,6 +8,7 @@ use std::{
 };
 
 use bollard::models::ContainerSummary;
+use tokio::sync::Mutex;
 
 use super::{
     api::{Api, named},
@@ -15,7 +16,11 @@ use super::{
     labels::names_in_swarm,
 };
 use crate::{
-    docker::engine::summary::reaches,
+    docker::engine::{
+        Engine,
+        summary::{name, reaches},
+        swarm::Swarm,
+    },
     error::{Error, Result},
     overlay::{Claim, Labels},
     proxy::{
@@ -30,19 +35,34 @@ const HELP: &str = "rollout help swarm shows a stack with both";
 /// What Traefik and its API may take beyond the times that they are set to.
 const MARGIN: Duration = Duration::from_secs(5);
 
+/// The labels by which a container names the Swarm service and the node of its task.
+const SERVICE: &str = "com.docker.swarm.service.id";
+const NODE: &str = "com.docker.swarm.node.id";
+
 /// Every Traefik whose Swarm provider routes to a service, and the socket proxies.
 pub struct SwarmRoutes {
-    apis: Vec<Arc<Api>>,
-    controls: Vec<Control>,
+    engine: Engine,
+    project: String,
+    settings: Settings,
+    networks: BTreeSet<String>,
+    ways: Mutex<Arc<Ways>>,
     /// The image of a socket proxy, which the engine has.
     pub image: String,
     /// The longest that a Traefik takes to have what the socket proxies show.
     pub limit: Duration,
 }
 
-impl SwarmRoutes {
-    /// Refused where one of them is missing; `networks` are those of the service.
-    pub async fn find(
+/// How they are reached. A task that Swarm starts again is another container.
+struct Ways {
+    apis: Vec<Arc<Api>>,
+    controls: Vec<Control>,
+    image: String,
+    /// The longest that a Traefik takes to have what the socket proxies show.
+    slowest: Duration,
+}
+
+impl Ways {
+    async fn find(
         landscape: &Landscape,
         settings: &Settings,
         networks: &BTreeSet<String>,
@@ -79,37 +99,90 @@ impl SwarmRoutes {
             apis,
             controls,
             image,
-            limit: settings.confirm_timeout.max(slowest),
+            slowest,
+        })
+    }
+}
+
+impl SwarmRoutes {
+    /// Refused where one of them is missing; `networks` are those of a service of the stack `project`.
+    pub async fn find(
+        landscape: &Landscape,
+        project: &str,
+        settings: &Settings,
+        networks: BTreeSet<String>,
+    ) -> Result<Self> {
+        let ways = Ways::find(landscape, settings, &networks).await?;
+        Ok(Self {
+            engine: landscape.engine.clone(),
+            project: project.to_owned(),
+            settings: settings.clone(),
+            networks,
+            image: ways.image.clone(),
+            limit: settings.confirm_timeout.max(ways.slowest),
+            ways: Mutex::new(Arc::new(ways)),
         })
     }
 
+    async fn ways(&self) -> Arc<Ways> {
+        self.ways.lock().await.clone()
+    }
+
+    /// After an error, looks for the containers anew, and keeps those that it has while fewer of them run.
+    async fn or_renew<T>(&self, done: Result<T>) -> Result<T> {
+        if done.is_err()
+            && let Ok(landscape) = Landscape::read(&self.engine, &self.project).await
+            && let Ok(found) = Ways::find(&landscape, &self.settings, &self.networks).await
+        {
+            let mut ways = self.ways.lock().await;
+            let is_whole = found.controls.len() >= ways.controls.len();
+            if is_whole && found.apis.len() >= ways.apis.len() {
+                *ways = Arc::new(found);
+            }
+        }
+        done
+    }
+
     /// A few words for the events.
-    pub fn describe(&self) -> String {
-        let names: Vec<&str> = self.apis.iter().map(|own| own.name.as_str()).collect();
+    pub async fn describe(&self) -> String {
+        let ways = self.ways().await;
+        let names: Vec<&str> = ways.apis.iter().map(|own| own.name.as_str()).collect();
         format!("Traefik ({}) by a twin", names.join(", "))
     }
 
     /// The claim of a service in each socket proxy that has one.
     pub async fn claims(&self, key: &str) -> Result<Vec<Option<Claim>>> {
-        let mut claims = Vec::new();
-        for control in &self.controls {
-            claims.push(control.overlay().await?.claims.remove(key));
-        }
-        Ok(claims)
+        let ways = self.ways().await;
+        let read = async {
+            let mut claims = Vec::new();
+            for control in &ways.controls {
+                claims.push(control.overlay().await?.claims.remove(key));
+            }
+            Ok(claims)
+        };
+        self.or_renew(read.await).await
     }
 
     pub async fn set(&self, claim: &Claim) -> Result<()> {
-        for control in &self.controls {
-            control.set(claim.clone()).await?;
-        }
-        Ok(())
+        let ways = self.ways().await;
+        let set = async {
+            for control in &ways.controls {
+                control.set(claim.clone()).await?;
+            }
+            Ok(())
+        };
+        self.or_renew(set.await).await
     }
 
     pub async fn clear(&self, key: &str, epoch: u64) -> Result<()> {
-        for control in &self.controls {
-            control.clear(key, epoch).await?;
-        }
-        Ok(())
+        let ways = self.ways().await;
+        let clear = async {
+            for control in &ways.controls {
+                control.clear(key, epoch).await?;
+            }
+            Ok(())
+        };
+        self.or_renew(clear.await).await
     }
 
     /// Waits until every Traefik has these tasks for the service, and no others; `tasks` are read anew each time, since a
@@ -146,8 +219,9 @@ impl SwarmRoutes {
     ) -> Result<Option<String>> {
         let (labels, tasks) = read().await?;
         let names = names_in_swarm(&labels, service);
-        for api in &self.apis {
-            for servers in api.servers_of_swarm(&names).await? {
+        for api in &self.ways().await.apis {
+            let servers = self.or_renew(api.servers_of_swarm(&names).await).await?;
+            for servers in servers {
                 if let Some(why) = difference(&servers, &tasks) {
                     return Ok(Some(format!("Traefik ({}) {why}", api.name)));
                 }
@@ -181,6 +255,11 @@ async fn socket_proxies(landscape: &Landscape) -> Result<(Vec<Control>, String)>
     for found in &landscape.socket_proxies {
         match found.control.hello().await {
             Ok(hello) if hello.swarm => {
+                let id = Some(&found.control.container);
+                let mut running = landscape.running.iter();
+                if let Some(own) = running.find(|own| own.id.as_ref() == id) {
+                    refuse_elsewhere(&landscape.engine, own, "socket proxy").await?;
+                }
                 controls.push(found.control.clone());
                 image.get_or_insert(found.image.clone());
             }
@@ -208,10 +287,33 @@ async fn traefiks(
             through: None,
         };
         let traefik = landscape.traefiks.examine(&landscape.engine, &sighting);
-        all.extend(traefik.await?);
+        let traefik = traefik.await?;
+        let routes = |own: &TraefikContainer| own.config.swarm.is_some() || own.unread.is_some();
+        if let Some(traefik) = traefik.filter(routes) {
+            refuse_elsewhere(&landscape.engine, summary, "Traefik").await?;
+            all.push(traefik);
+        }
     }
-    all.retain(|own| own.config.swarm.is_some() || own.unread.is_some());
     Ok(all)
+}
+
+/// Refuses a container whose Swarm service has a task on another node: that one would not be switched, or not be asked.
+async fn refuse_elsewhere(engine: &Engine, own: &ContainerSummary, what: &str) -> Result<()> {
+    let label = |key: &str| own.labels.as_ref()?.get(key);
+    let (Some(service), Some(node)) = (label(SERVICE), label(NODE)) else {
+        return Ok(());
+    };
+    let tasks = Swarm::of(engine).tasks(service).await?;
+    match tasks.iter().any(|own| own.runs() && own.node != *node) {
+        false => Ok(()),
+        true => Err(Error::refused(format!(
+            "the {what} ({}) also runs on another node, where a rollout does not reach it",
+            name(own)
+        ))
+        .hint(format!(
+            "pin Traefik and the socket proxy to one node by deploy.placement.constraints: {HELP}"
+        ))),
+    }
 }
 
 fn no_socket_proxy(found: &[SocketProxy]) -> Error {
