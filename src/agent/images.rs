@@ -28,8 +28,8 @@ pub fn has(digests: &[String], digest: &str) -> bool {
     digests.iter().any(|own| own.ends_with(digest))
 }
 
-/// Why an image is not tried again: its last attempt failed or was aborted, or an undo has replaced it. Its content tells it
-/// from others where the engine has it; the digest of a list alone is new also with the same image for this platform.
+/// Why an image is not tried again: its last attempt failed or was aborted, or an undo has replaced it. Images
+/// are compared by their content where the engine has it: a list may get a new digest with the same image for this platform.
 pub fn given_up(
     (digest, content): (&str, &str),
     revisions: &Revisions,

@@ -135,8 +135,8 @@ fn refuse_on_failure(settings: &Settings) -> Result<()> {
     }
 }
 
-/// Checks the names of the services, and reads which have inactive profiles where that counts. Returns whether orphans can be
-/// told from such services, and are looked for.
+/// Checks the names of the services, and reads which have inactive profiles where that counts. Returns whether orphans
+/// differ from such services, and are looked for.
 async fn complete(up: &UpArgs, opened: &mut Opened) -> Result<bool> {
     refuse_unknown(&opened.project, &names(up))?;
     let mut is_known = false;

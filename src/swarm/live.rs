@@ -227,13 +227,13 @@ impl Live<'_> {
     async fn await_ready(&self, side: Side) -> Result<()> {
         let began = Instant::now();
         let mut since = None;
-        let mut told = HashSet::new();
+        let mut reported = HashSet::new();
         loop {
             let Some((own, tasks)) = self.tasks_of(side).await? else {
                 return Ok(());
             };
             for task in tasks.iter().filter(|own| own.runs()) {
-                if told.insert(task.slot) {
+                if reported.insert(task.slot) {
                     let replica = format!("{}.{}", own.spec.name, task.slot);
                     let by = "Swarm".to_owned();
                     self.events.emit(Event::Ready { replica, by });
