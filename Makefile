@@ -90,9 +90,9 @@ test: ## all tests but the long ones of soak; brings up all they need
 	$(TESTS) --test end-to-end -- --test-threads=$(TEST_THREADS) $(LONG:%=--skip %)
 
 # What takes too long for each change: the agent, kills and faults one by one, also of several services, each version of
-# Traefik and several of them, odd routing, pins, a Prometheus, notifications, engines elsewhere and in waves, the
-# examples, and doctor's advice carried out.
-LONG := soak:: agent:: notify:: set::killed set::of_several set::a_canary set::two_commands crash::a_rollout_killed_before crash::a_rollout_killed_after recreate::killed doctor:: examples:: faults:: matrix:: odd_routing:: pin:: prometheus:: remote:: rollout_image::a_container several_traefiks:: stack::killed:: together::killed:: together::one_of_two_that_fails rolling::killed rolling::a_signal rolling::paused rolling::a_failed rolling::a_plain_up rolling::an_undo rolling::new_replicas stack::twelve::what_a_broken together::by_pin_files waves::engines failure::a_version_that_traefik_never_served canary::killed canary::each_step canary::whatever canary::a_restart canary::a_run_with_attach plan::an_unfinished shapes::lines::a_canary swarm::three swarm::a swarm::killed swarm::swarm_itself swarm::the_example
+# Traefik and several of them, odd routing, pins, a Prometheus, notifications, engines elsewhere and in waves, a
+# Swarm, the examples, and doctor's advice carried out.
+LONG := soak:: agent:: notify:: set::killed set::of_several set::a_canary set::two_commands crash::a_rollout_killed_before crash::a_rollout_killed_after recreate::killed doctor:: examples:: faults:: matrix:: odd_routing:: pin:: prometheus:: remote:: rollout_image::a_container several_traefiks:: stack::killed:: together::killed:: together::one_of_two_that_fails rolling::killed rolling::a_signal rolling::paused rolling::a_failed rolling::a_plain_up rolling::an_undo rolling::new_replicas stack::twelve::what_a_broken together::by_pin_files waves::engines failure::a_version_that_traefik_never_served canary::killed canary::each_step canary::whatever canary::a_restart canary::a_run_with_attach plan::an_unfinished shapes::lines::a_canary swarm::
 
 one: build ## the tests whose name contains T, such as T=three_replicas, on a testbed that stays up
 	@test -n "$(T)" || { echo "which test? make one T=a_part_of_its_name" >&2; exit 2; }
