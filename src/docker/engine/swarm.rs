@@ -150,12 +150,13 @@ impl Swarm {
         }
     }
 
-    /// Every task of a service that is kept, those that have ended too.
+    /// Every task of a service that is kept, those that have ended too; none of one that does not exist any more.
     pub async fn tasks(&self, service: &str) -> Result<Vec<Task>> {
         let filters = json!({ "service": [service] });
         let path = format!("/tasks?filters={}", encoded(&filters));
         match self.call(Method::GET, &path).await? {
             (StatusCode::OK, body) => read(&body, "tasks"),
+            (StatusCode::NOT_FOUND, _) => Ok(Vec::new()),
             (_, body) => Err(refused("list tasks", &body)),
         }
     }
