@@ -329,6 +329,16 @@ async fn settle_down(step: &Step) {
     }
 }
 
+/// The time of each step, with what is left of the whole: checks, the lock, an earlier rollout, records.
+pub(crate) fn with_other(
+    mut phases: BTreeMap<&'static str, u64>,
+    total_ms: u64,
+) -> BTreeMap<&'static str, u64> {
+    let steps: u64 = phases.values().sum();
+    phases.insert("other", total_ms.saturating_sub(steps));
+    phases
+}
+
 /// Drops the work at the first signal and returns an error with this message.
 pub(crate) async fn unless_interrupted<T>(
     interrupted: &watch::Receiver<bool>,

@@ -8,17 +8,15 @@ mod reduce;
 mod run;
 mod tasks;
 
-use std::collections::BTreeMap;
-
 use tokio::{sync::watch, time::Instant};
 
 use self::{
     checks::{is_routed, refuse_labels, refuse_mode, settings},
     docker::DockerStack,
-    live::{Live, full_name},
+    live::{Live, Seen, full_name},
     plan::{Facts, Side},
     reduce::Wanted,
-    run::{READING, Summary, run},
+    run::{READING, run},
 };
 use crate::{
     docker::engine::{
@@ -27,7 +25,7 @@ use crate::{
     },
     error::{Error, Result},
     event::{Event, Events},
-    execute::{UNCHANGED, unless_interrupted},
+    execute::{UNCHANGED, unless_interrupted, with_other},
     model::{ServiceKey, label},
     proxy::{
         landscape::Landscape,
@@ -184,17 +182,7 @@ async fn locked(live: &Live<'_>, began: Instant, interrupted: watch::Receiver<bo
     if live.routes.is_none() && before.observed.twin.is_some() {
         return Err(refused_left(live.key));
     }
-    let is_fresh = before.observed.claim.is_none() && before.observed.twin.is_none();
-    match &live.routes {
-        Some(routes) if is_fresh => {
-            let confirming = confirm_before(live, routes, &before.service);
-            unless_interrupted(&interrupted, UNCHANGED, confirming).await?;
-        }
-        Some(_) => live.events.emit(Event::Unfinished {
-            forward: before.observed.claim.is_some(),
-        }),
-        None => {}
-    }
+    confirm_or_go_on(live, &before, &interrupted).await?;
     let files = store::read(live.engine, &live.lock.id, live.key).await;
     let revisions = Revisions::read(&files.unwrap_or_default());
     let number = revisions.next(&[]);
@@ -224,6 +212,7 @@ async fn locked(live: &Live<'_>, began: Instant, interrupted: watch::Receiver<bo
         return Ok(());
     }
     record(live, &revisions, (number, proxy)).await;
+    let total_ms = began.elapsed().as_millis() as u64;
     live.events.emit(Event::Finished {
         revision: number,
         replicas,
@@ -234,9 +223,28 @@ async fn locked(live: &Live<'_>, began: Instant, interrupted: watch::Receiver<bo
             .live_at
             .map(|at| at.duration_since(began).as_millis() as u64),
         gap_ms: None,
-        total_ms: began.elapsed().as_millis() as u64,
-        phases: with_other(&summary, began),
+        total_ms,
+        phases: with_other(summary.phases, total_ms),
     });
+    Ok(())
+}
+
+/// Confirms the routes of a service before its rollout; an unfinished one goes on.
+async fn confirm_or_go_on(
+    live: &Live<'_>,
+    before: &Seen,
+    interrupted: &watch::Receiver<bool>,
+) -> Result<()> {
+    let Some(routes) = &live.routes else {
+        return Ok(());
+    };
+    let observed = before.observed;
+    if observed.claim.is_none() && observed.twin.is_none() {
+        let confirming = confirm_before(live, routes, &before.service);
+        return unless_interrupted(interrupted, UNCHANGED, confirming).await;
+    }
+    let forward = observed.claim.is_some();
+    live.events.emit(Event::Unfinished { forward });
     Ok(())
 }
 
@@ -264,15 +272,6 @@ async fn confirm_before(live: &Live<'_>, routes: &SwarmRoutes, service: &Service
             "see docker service ps {name}, and the service in Traefik's dashboard; --proxy none leaves the update to Swarm"
         ))
     })
-}
-
-/// The time of each step, and outside of them.
-fn with_other(summary: &Summary, began: Instant) -> BTreeMap<&'static str, u64> {
-    let mut phases = summary.phases.clone();
-    let steps: u64 = phases.values().sum();
-    let total = began.elapsed().as_millis() as u64;
-    phases.insert("other", total.saturating_sub(steps));
-    phases
 }
 
 /// Keeps what was deployed. Swarm has it too, so a record that cannot be written is a notice.

@@ -232,24 +232,35 @@ async fn a_flood_of_calls_is_one_rollout_and_a_killed_agent_is_followed_by_one_t
     assert!(metrics.contains("result=\"rolled\"} 1\n"), "{metrics}");
 
     for (step, version) in [("ready", "v3"), ("cutover", "v4"), ("drain", "v5")] {
-        let image = format!("VERSION={version}");
-        registry.push(&stack, "v1", &image).await;
-        assert_eq!(call(port, &bearer(TOKEN)).await, 202);
-        running.reaches("step_started", step).await;
-        kill(Pid::from_raw(-running.pid()), Signal::SIGKILL).unwrap();
-        running.wait().await;
-        running = agent(&stack, "1h", port);
-        stack.answers(version).await;
-        eventually("web is settled", LIMIT, async || {
-            let status = stack.rollout(&["status", "web"]).await;
-            (status.code == Some(0)).then_some(()).ok_or(status.out)
-        })
-        .await;
+        running = killed(running, &registry, (&stack, port), (step, version)).await;
     }
     let report = load.stop().await;
     assert!(report.nothing_lost(), "{report}");
     ends_well(running).await;
     stack.settled(1).await;
+}
+
+/// Pushes a version, and kills the agent with its rollout once a step begins. The agent that follows rolls the version.
+async fn killed(
+    mut running: Running,
+    registry: &Registry,
+    (stack, port): (&Stack, u16),
+    (step, version): (&str, &str),
+) -> Running {
+    let image = format!("VERSION={version}");
+    registry.push(stack, "v1", &image).await;
+    assert_eq!(call(port, &bearer(TOKEN)).await, 202);
+    running.reaches("step_started", step).await;
+    kill(Pid::from_raw(-running.pid()), Signal::SIGKILL).unwrap();
+    running.wait().await;
+    let running = agent(stack, "1h", port);
+    stack.answers(version).await;
+    eventually("web is settled", LIMIT, async || {
+        let status = stack.rollout(&["status", "web"]).await;
+        (status.code == Some(0)).then_some(()).ok_or(status.out)
+    })
+    .await;
+    running
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -269,20 +280,7 @@ async fn killed_at_each_step_of_a_rollout_the_next_agent_goes_on() {
     ];
     for (at, step) in steps.into_iter().enumerate() {
         let version = format!("v{}", at + 2);
-        registry
-            .push(&stack, "v1", &format!("VERSION={version}"))
-            .await;
-        assert_eq!(call(port, &bearer(TOKEN)).await, 202);
-        running.reaches("step_started", step).await;
-        kill(Pid::from_raw(-running.pid()), Signal::SIGKILL).unwrap();
-        running.wait().await;
-        running = agent(&stack, "1h", port);
-        stack.answers(&version).await;
-        eventually("web is settled", LIMIT, async || {
-            let status = stack.rollout(&["status", "web"]).await;
-            (status.code == Some(0)).then_some(()).ok_or(status.out)
-        })
-        .await;
+        running = killed(running, &registry, (&stack, port), (step, &version)).await;
     }
     let report = load.stop().await;
     assert!(report.nothing_lost(), "{report}");

@@ -199,9 +199,6 @@ impl Begun<'_> {
         let mut phases = self.fetched.phases;
         phases.extend(summary.phases);
         let total_ms = prepared.began.elapsed().as_millis() as u64;
-        // Time outside of steps: checks, the lock, an earlier rollout, records.
-        let steps: u64 = phases.values().sum();
-        phases.insert("other", total_ms.saturating_sub(steps));
         let (image, replaces) = self.fetched.names;
         self.events.emit(Event::Finished {
             revision,
@@ -214,7 +211,7 @@ impl Begun<'_> {
                 .map(|at| at.duration_since(prepared.began).as_millis() as u64),
             gap_ms: summary.gap.map(|gap| gap.as_millis() as u64),
             total_ms,
-            phases,
+            phases: execute::with_other(phases, total_ms),
         });
         Ok(Ended {
             result: ServiceResult::Rolled,

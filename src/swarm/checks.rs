@@ -35,7 +35,7 @@ pub fn settings(config: &Value, wanted: &Wanted<'_>, flags: &Partial) -> Result<
         Partial::from_project(all)?,
         Partial::from_own_environment()?,
     ];
-    // Hooks and steps are no settings of one value, and count all the same.
+    // `Partial` has no hooks and no steps, which are refused too.
     let keys = |file: Option<&'_ Value>| -> Vec<String> {
         let keys = file.and_then(Value::as_object).into_iter();
         keys.flat_map(|own| own.keys().cloned()).collect()

@@ -36,7 +36,7 @@ impl DockerStack {
             command.args(["-c", file]);
         }
         let printed = finished(command, None, |_| ()).await;
-        // An older Docker CLI may end well all the same, with its own help.
+        // An older Docker CLI may print its own help, and exit with 0.
         let is_read = printed
             .as_ref()
             .is_ok_and(|own| own.output.contains("services"));

@@ -42,7 +42,7 @@ struct Running<'a> {
     summary: Summary,
     routed_at: Option<Instant>,
     failures: u32,
-    is_told: bool,
+    is_notified: bool,
     logs: Vec<String>,
 }
 
@@ -61,7 +61,7 @@ pub async fn run(
         summary: Summary::default(),
         routed_at: None,
         failures: 0,
-        is_told: false,
+        is_notified: false,
         logs: Vec::new(),
     };
     while let Some((step, seen)) = run.next().await? {
@@ -122,7 +122,8 @@ impl Running<'_> {
             acted = self.live.act(step, seen, &mut self.facts) => Some(acted),
         };
         let is_late = !turns_back && self.facts.undo.is_none();
-        if is_late && *self.interrupted.borrow() && !std::mem::replace(&mut self.is_told, true) {
+        if is_late && *self.interrupted.borrow() && !std::mem::replace(&mut self.is_notified, true)
+        {
             events.notice(
                 "interrupted: the rollout is being finished; press Ctrl-C again to quit now",
             );

@@ -128,7 +128,7 @@ impl SwarmRoutes {
         self.ways.lock().await.clone()
     }
 
-    /// After an error, looks for the containers anew, and keeps those that it has while fewer of them run.
+    /// After an error, looks for the containers again, and keeps the present ones while fewer are found.
     async fn or_renew<T>(&self, done: Result<T>) -> Result<T> {
         if done.is_err()
             && let Ok(landscape) = Landscape::read(&self.engine, &self.project).await
@@ -185,7 +185,7 @@ impl SwarmRoutes {
         self.or_renew(clear.await).await
     }
 
-    /// Waits until every Traefik has these tasks for the service, and no others; `tasks` are read anew each time, since a
+    /// Waits until every Traefik has these tasks for the service, and no others; `tasks` are read again each time, since a
     /// task that is replaced has another address. Returns what is different once the time is over.
     pub async fn agree(
         &self,
