@@ -15,7 +15,10 @@ use tokio::{
     time::sleep,
 };
 
-use crate::notify::{Recorder, body};
+use crate::{
+    notify::{Recorder, body},
+    rollout_image::cli_image,
+};
 use testbed::{Load, LoadOptions, Running, Stack, api::Api, eventually, free_port, http, root};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -365,4 +368,59 @@ async fn a_refused_service_is_notified_once_and_the_others_that_do_not_need_it_a
     assert_eq!(begun(&running), 1);
     assert_eq!(ids().await, before);
     ends_well(running).await;
+}
+
+/// The YAML under "In a container" of the topic.
+fn documented() -> String {
+    let topic = fs::read_to_string(root().join("src/help/agent.md")).unwrap();
+    let (_, text) = topic.split_once("## In a container\n").unwrap();
+    let lines = text
+        .trim_start_matches('\n')
+        .lines()
+        .take_while(|line| line.is_empty() || line.starts_with(' '));
+    lines
+        .map(|line| format!("{}\n", line.strip_prefix("    ").unwrap_or(line)))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_container_as_the_topic_shows_it_the_agent_rolls_what_is_pushed() {
+    let registry = Registry::start().await;
+    let mut stack = registry.stack("0s").await;
+    let (image, port) = (cli_image(&stack).await, free_port());
+    let command = format!("[agent, --interval, 10s, --listen, '127.0.0.1:{port}', ");
+    let service = documented()
+        .replace("rollout:cli", &format!("{image}\n    env_file: [.env]"))
+        .replace("[agent, ", &command)
+        .replace("./agent-token", "./token");
+    stack.write("agent.yaml", &service);
+    let folder = stack.folder().display().to_string();
+    stack
+        .set("COMPOSE_FILE", "front.yaml:compose.yaml:agent.yaml")
+        .set("PWD", folder);
+    let variables: String = stack
+        .environment()
+        .filter(|(name, _)| *name != "PWD")
+        .map(|(name, value)| format!("{name}={value}\n"))
+        .collect();
+    stack.write(".env", &variables);
+    stack.compose(&["up", "-d", "rollout-agent"]).await;
+    let load = stack.load();
+    registry.push(&stack, "v1", "VERSION=v2").await;
+    stack.answers("v2").await;
+    eventually("the rollout is counted", LIMIT, async || {
+        let metrics = http::get(port, "localhost", "/metrics").await;
+        let text = metrics.map(|own| String::from_utf8_lossy(own.body()).into_owned());
+        let is_it = |own: &String| own.contains("result=\"rolled\"} 1\n");
+        text.as_ref().is_some_and(is_it).then_some(()).ok_or(text)
+    })
+    .await;
+    let report = load.stop().await;
+    assert!(report.nothing_lost(), "{report}");
+    stack.compose(&["stop", "rollout-agent"]).await;
+    let [agent] = &stack.replicas("rollout-agent").await[..] else {
+        panic!("one container of the agent");
+    };
+    let code = ["inspect", "-f", "{{.State.ExitCode}}", &agent.id];
+    assert_eq!(stack.docker(&code).await.trim(), "0");
 }

@@ -18,17 +18,21 @@ printf 'FROM scratch\nCOPY base/ /\nENV PATH=/usr/bin\n' >Dockerfile
 DOCKER_BUILDKIT=0 docker build -q -t "$COMPOSE_PROJECT_NAME:base" . 2>&1
 "#;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_container_with_the_docker_cli_rolls_the_stack_of_its_folder_without_loss() {
-    let mut stack = Stack::relabelled("");
+/// Makes the image with the Docker CLI, and returns its tag.
+pub async fn cli_image(stack: &Stack) -> String {
     stack.shell(BASE).await;
-    let (base, tag) = (
-        format!("{}:base", stack.name),
-        format!("{}:cli", stack.name),
-    );
+    let base = format!("{}:base", stack.name);
+    let tag = format!("{}:cli", stack.name);
     let arguments = ["image", "--cli", "--base", &base, "--tag", &tag];
     let built = stack.rollout(&arguments).await;
     assert!(built.code(0).text.contains(&tag), "{}", built.text);
+    tag
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_with_the_docker_cli_rolls_the_stack_of_its_folder_without_loss() {
+    let mut stack = Stack::relabelled("");
+    let tag = cli_image(&stack).await;
     stack.up("v1").await;
     let load = stack.load();
     stack.tag("v2");
