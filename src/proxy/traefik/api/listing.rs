@@ -91,7 +91,7 @@ impl Listing {
                 protocol: Protocol::Http,
                 name: (*name).clone(),
                 sends_to: call(name, middleware)?,
-                users: users(name, &all),
+                users: users(name, &all, chained),
             })
         });
         Self {
@@ -111,28 +111,28 @@ fn by_users(
     raw: &Value,
     middlewares: &BTreeMap<&String, &Value>,
 ) -> BTreeMap<Object, BTreeSet<String>> {
-    let object = |protocol, kind, name: &String| Object {
-        protocol: Some(protocol),
-        kind,
-        name: name.clone(),
+    let of = |protocol, kind, name: &String, users| {
+        let object = Object {
+            protocol: Some(protocol),
+            kind,
+            name: name.clone(),
+        };
+        (object, users)
     };
-    let services = SERVICES.map(|(key, protocol)| (key, protocol, SERVICE));
-    let tcp = ("tcpMiddlewares", Protocol::Tcp, MIDDLEWARE);
-    let others = services.into_iter().chain([tcp]);
-    let others = others.flat_map(|(key, protocol, kind)| {
-        let all = objects(&raw[key]);
-        all.map(move |(name, own)| {
-            (
-                object(protocol, kind, name),
-                texts(&own["usedBy"]).collect::<BTreeSet<_>>(),
-            )
-        })
+    let services = SERVICES.into_iter().flat_map(|(key, protocol)| {
+        let all: BTreeMap<&String, &Value> = objects(&raw[key]).collect();
+        let used = |name: &&String| of(protocol, SERVICE, name, users(name, &all, targets));
+        all.keys().map(used).collect::<Vec<_>>()
+    });
+    let tcp = objects(&raw["tcpMiddlewares"]).map(|(name, own)| {
+        let users = texts(&own["usedBy"]).collect();
+        of(Protocol::Tcp, MIDDLEWARE, name, users)
     });
     let http = middlewares.keys().map(|name| {
-        let own = object(Protocol::Http, MIDDLEWARE, name);
-        (own, users(name, middlewares))
+        let users = users(name, middlewares, chained);
+        of(Protocol::Http, MIDDLEWARE, name, users)
     });
-    http.chain(others).collect()
+    http.chain(services).chain(tcp).collect()
 }
 
 /// The middlewares that the labels of a project's services define.
@@ -225,23 +225,50 @@ fn call(name: &str, middleware: &Value) -> Option<Call> {
     }
 }
 
-/// The routers that use a middleware, by a chain too.
-fn users(name: &str, all: &BTreeMap<&String, &Value>) -> BTreeSet<String> {
+/// The routers that use a middleware or a service, also by another of them that has it among its `parts`.
+fn users(
+    name: &str,
+    all: &BTreeMap<&String, &Value>,
+    parts: fn(&Value) -> Vec<String>,
+) -> BTreeSet<String> {
     let mut names = BTreeSet::from([name.to_owned()]);
     loop {
-        let chains = all.iter().filter(|(chain, middleware)| {
-            let mut parts = texts(&middleware["chain"]["middlewares"]);
-            parts.any(|part| names.contains(&qualified(&part, provider(chain))))
+        let wholes = all.iter().filter(|(whole, own)| {
+            let mut parts = parts(own).into_iter();
+            parts.any(|part| names.contains(&qualified(&part, provider(whole))))
         });
-        let chains: Vec<String> = chains.map(|(chain, _)| (*chain).clone()).collect();
+        let wholes: Vec<String> = wholes.map(|(whole, _)| (*whole).clone()).collect();
         let before = names.len();
-        names.extend(chains);
+        names.extend(wholes);
         if names.len() == before {
             break;
         }
     }
     let used = names.iter().filter_map(|name| all.get(name));
     used.flat_map(|own| texts(&own["usedBy"])).collect()
+}
+
+/// The middlewares of a chain.
+fn chained(middleware: &Value) -> Vec<String> {
+    texts(&middleware["chain"]["middlewares"]).collect()
+}
+
+/// The services that a service without servers of its own sends to (`Service` in Traefik's
+/// `pkg/config/dynamic/http_config.go`).
+pub fn targets(service: &Value) -> Vec<String> {
+    let lists = [
+        &service["weighted"]["services"],
+        &service["highestRandomWeight"]["services"],
+        &service["mirroring"]["mirrors"],
+    ];
+    let listed = lists.into_iter().filter_map(Value::as_array).flatten();
+    let named = [
+        &service["mirroring"]["service"],
+        &service["failover"]["service"],
+        &service["failover"]["fallback"],
+    ];
+    let all = listed.map(|own| &own["name"]).chain(named);
+    all.filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 fn objects(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
@@ -267,6 +294,8 @@ mod tests {
                 "web@docker": {"loadBalancer": {}, "usedBy": ["admin@file"]},
                 "app@file": {"loadBalancer": {"servers": [{"url": "http://app:8000"}]}, "usedBy": ["app@file"]},
                 "api@internal": {"usedBy": ["api@file"]},
+                "both@file": {"weighted": {"services": [{"name": "web@docker", "weight": 1}, {"name": "app"}]}},
+                "safe@file": {"failover": {"service": "both", "fallback": "app"}, "usedBy": ["safe@file"]},
             },
             "tcpServices": {"db@redis": {"loadBalancer": {"servers": [{"address": "db:5432"}]}}},
             "udpServices": {"dns@file": {"loadBalancer": {"servers": [{"address": "dns:53"}]}}},
@@ -294,12 +323,25 @@ mod tests {
             [
                 ("api@internal", &[][..]),
                 ("app@file", &servers("http://app:8000")[..]),
+                ("both@file", &[][..]),
+                ("safe@file", &[][..]),
                 ("web@docker", &[][..]),
                 ("db@redis", &servers("db:5432")[..]),
                 ("dns@file", &servers("dns:53")[..]),
             ]
         );
-        assert_eq!(listing.services[4].protocol, Protocol::Udp);
+        assert_eq!(listing.services[6].protocol, Protocol::Udp);
+    }
+
+    #[test]
+    fn a_service_sends_to_those_that_it_names_and_servers_are_none_of_them() {
+        let mirroring =
+            json!({"mirroring": {"service": "a", "mirrors": [{"name": "b", "percent": 10}]}});
+        assert_eq!(targets(&mirroring), ["b", "a"]);
+        let hashed = json!({"highestRandomWeight": {"services": [{"name": "a"}]}});
+        assert_eq!(targets(&hashed), ["a"]);
+        let own = json!({"loadBalancer": {"servers": [{"url": "http://web@docker"}]}});
+        assert_eq!(targets(&own), [""; 0]);
     }
 
     #[test]
@@ -338,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_middleware_is_used_by_the_routers_of_the_chains_that_it_is_in() {
+    fn what_is_part_of_a_chain_or_of_another_service_is_used_by_the_routers_of_that() {
         let listing = Listing::of(&raw());
         let [auth, pages] = &listing.middlewares[..] else {
             panic!("{listing:?}")
@@ -359,7 +401,7 @@ mod tests {
             used(MIDDLEWARE, "gz"),
             ["four@docker", "three@file", "two@docker"]
         );
-        assert_eq!(used(SERVICE, "web"), ["admin@file"]);
+        assert_eq!(used(SERVICE, "web"), ["admin@file", "safe@file"]);
     }
 
     #[test]

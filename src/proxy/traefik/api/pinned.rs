@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Api, Router, Servers, Service, places, trouble};
+use super::{Api, Router, Servers, Service, listing, places, trouble};
 use crate::{
     error::Result,
     model::ServiceKey,
@@ -130,7 +130,7 @@ impl Api {
             let path = format!("/api/{}/services", protocol.word());
             for service in self.list(&path).await? {
                 let user = service["name"].as_str().unwrap_or_default();
-                if !is_of_a_pin(user) && refers_to(&service, &full) {
+                if !is_of_a_pin(user) && listing::targets(&service).contains(&full) {
                     users.insert(user.to_owned());
                 }
             }
@@ -150,20 +150,6 @@ fn missing(name: &str) -> String {
     )
 }
 
-/// Whether a weighted, mirroring or failover service sends to another.
-fn refers_to(service: &Value, name: &str) -> bool {
-    let kinds = ["weighted", "mirroring", "failover", "highestRandomWeight"];
-    fn holds(value: &Value, name: &str) -> bool {
-        match value {
-            Value::String(text) => text == name,
-            Value::Array(items) => items.iter().any(|item| holds(item, name)),
-            Value::Object(fields) => fields.values().any(|field| holds(field, name)),
-            _ => false,
-        }
-    }
-    kinds.iter().any(|kind| holds(&service[kind], name))
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -175,15 +161,6 @@ mod tests {
         arbitrary::{self, mutated},
         proxy::traefik::api::{access::Access, http::Http},
     };
-
-    #[test]
-    fn a_service_that_sends_to_another_is_told_from_one_with_servers_of_its_own() {
-        let weighted = json!({"weighted": {"services": [{"name": "web@docker", "weight": 1}]}});
-        let failover = json!({"failover": {"service": "a@file", "fallback": "web@docker"}});
-        let own = json!({"loadBalancer": {"servers": [{"url": "http://web@docker"}]}});
-        assert!(refers_to(&weighted, "web@docker") && refers_to(&failover, "web@docker"));
-        assert!(!refers_to(&own, "web@docker") && !refers_to(&weighted, "we@docker"));
-    }
 
     const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nX-Next-Page: 1\r\n\r\n\
         {\"status\":\"enabled\",\"usedBy\":[\"a\"],\"loadBalancer\":{\"servers\":[{\"url\":\"http://10.0.0.2:80\"}]}}";
