@@ -38,7 +38,7 @@ pub struct SocketProxy {
     pub(super) project: Option<String>,
     /// Its service in that project.
     service: Option<String>,
-    pub(super) networks: BTreeSet<String>,
+    pub networks: BTreeSet<String>,
     /// Where the program is in that image.
     pub program: String,
     /// What helpers of that image speak, by its label.

@@ -67,8 +67,8 @@ impl Ways {
         settings: &Settings,
         networks: &BTreeSet<String>,
     ) -> Result<Self> {
-        let (controls, image) = socket_proxies(landscape).await?;
         let traefiks = traefiks(landscape, networks).await?;
+        let (controls, image) = socket_proxies(landscape, &traefiks).await?;
         if let Some(traefik) = traefiks.iter().find(|own| own.swarm_by_socket()) {
             return Err(Error::refused(format!(
                 "the Swarm provider of Traefik ({}) reads the engine's socket itself, so no rollout can move its traffic",
@@ -246,13 +246,16 @@ fn difference(servers: &BTreeMap<IpAddr, bool>, tasks: &[BTreeSet<IpAddr>]) -> O
     down.map(|(server, _)| format!("has {server} as down, by its own health check"))
 }
 
-/// Those that show Swarm's services, and the image of one. One that does not answer may be of another stack, which is just
-/// being started or taken down.
-async fn socket_proxies(landscape: &Landscape) -> Result<(Vec<Control>, String)> {
+/// Those that show Swarm's services and that one of the Traefiks can read through, and the image of one.
+async fn socket_proxies(
+    landscape: &Landscape,
+    traefiks: &[TraefikContainer],
+) -> Result<(Vec<Control>, String)> {
     let mut controls = Vec::new();
     let mut image = None;
     let mut silent = None;
-    for found in &landscape.socket_proxies {
+    let near = near(&landscape.socket_proxies, traefiks);
+    for found in &near {
         match found.control.hello().await {
             Ok(hello) if hello.swarm => {
                 let id = Some(&found.control.container);
@@ -270,8 +273,18 @@ async fn socket_proxies(landscape: &Landscape) -> Result<(Vec<Control>, String)>
     match (image, silent) {
         (Some(image), _) => Ok((controls, image)),
         (None, Some(error)) => Err(error),
-        (None, None) => Err(no_socket_proxy(&landscape.socket_proxies)),
+        (None, None) => Err(no_socket_proxy(&near)),
     }
+}
+
+/// Those that share a network with one of the Traefiks. All of them, where that says nothing: a Traefik that is reached by
+/// its URL or is in the host's network.
+fn near<'a>(all: &'a [SocketProxy], traefiks: &[TraefikContainer]) -> Vec<&'a SocketProxy> {
+    let networks: Option<Vec<BTreeSet<String>>> =
+        traefiks.iter().map(TraefikContainer::networks).collect();
+    let networks: BTreeSet<String> = networks.into_iter().flatten().flatten().collect();
+    let is_near = |own: &&SocketProxy| networks.is_empty() || !own.networks.is_disjoint(&networks);
+    all.iter().filter(is_near).collect()
 }
 
 /// Those that run on this node, share a network with the service, and have a Swarm provider.
@@ -316,7 +329,7 @@ async fn refuse_elsewhere(engine: &Engine, own: &ContainerSummary, what: &str) -
     }
 }
 
-fn no_socket_proxy(found: &[SocketProxy]) -> Error {
+fn no_socket_proxy(found: &[&SocketProxy]) -> Error {
     match found.first() {
         Some(found) => Error::refused(format!(
             "the socket proxy {} does not show Swarm's services",

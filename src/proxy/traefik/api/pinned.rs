@@ -153,7 +153,6 @@ fn missing(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
     use tokio::net::TcpListener;
 
     use super::*;
