@@ -307,6 +307,9 @@ pub trait Router {
         Duration::ZERO
     }
 
+    /// Notes how long the proxy took to go by a change. On a machine that is short of time the next one may take as long.
+    fn took(&mut self, _: Duration) {}
+
     /// Fences out earlier runs: their later writes fail. The routing stays as it is. A process whose lease expired may
     /// only have been suspended.
     async fn fence(&mut self, _: &Lock) -> Result<()> {

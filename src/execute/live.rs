@@ -29,7 +29,7 @@ use crate::{
     hooks::limit,
     model::{
         ContainerId, Desired, Facts, Goal, Milestone, Observed, Order, Phase, Reason, Replica,
-        Verdict, label,
+        RoutePlan, Verdict, label,
     },
     namespace::traffic::Protocol,
     plan::{Step, next_batch},
@@ -107,17 +107,25 @@ impl<'a> Sets<'a> {
         Self { new, old }
     }
 
-    /// The replicas whose share must match to confirm a plan. A plan that leaves traffic with old replicas does not wait
-    /// for those that had no route before. Replicas that were stopped early get nothing, whatever is listed for their name
-    /// or address.
-    fn awaited(&self, phase: Phase, desired: &Desired) -> Vec<&'a Replica> {
+    /// The replicas whose share must match to confirm a plan. A plan does not wait for a route of old replicas that had
+    /// none before, but it takes none of them out unconfirmed: a proxy that is behind may route to them yet. Replicas that
+    /// were stopped early get nothing, whatever is listed for their name or address.
+    fn awaited(&self, plan: &RoutePlan, phase: Phase, desired: &Desired) -> Vec<&'a Replica> {
         let counts = |old: &&&Replica| {
             let had_route = !desired.unrouted.contains(&old.id);
             let is_there = old.may_run() || !desired.may_start_again(old);
-            (had_route || phase == Phase::Committed) && (is_there || phase.keeps_old())
+            (had_route || plan.hides(old)) && (is_there || phase.keeps_old())
         };
         let old = self.old.iter().filter(counts);
         self.new.iter().chain(old).copied().collect()
+    }
+
+    /// Whether a plan takes out old replicas that run, and none of them had a route: then nothing shows that the proxy has
+    /// read the plan.
+    fn leave_unrouted(&self, plan: &RoutePlan, desired: &Desired) -> bool {
+        let leaves = |old: &&&Replica| old.may_run() && plan.hides(old);
+        let mut leaving = self.old.iter().filter(leaves).peekable();
+        leaving.peek().is_some() && leaving.all(|old| desired.unrouted.contains(&old.id))
     }
 }
 
@@ -170,7 +178,7 @@ impl World for Live<'_> {
                 let until = self.ready_by(&sets.new);
                 Some(until.saturating_duration_since(Instant::now()))
             }
-            Step::Confirm(phase) => Some(self.limits(*phase, desired, &sets).total),
+            Step::Confirm(phase) => Some(self.limits(*phase, desired, observed).total),
             Step::Hook(phase) => self.context.hooks.get(phase).map(|hooks| limit(hooks)),
             Step::Bake => Some(self.bake),
             Step::Watch { batch } => Some(self.watch_of(*batch, desired)),
@@ -413,7 +421,7 @@ mod tests {
         let sets = Sets::of(&world.desired, &world.observed);
         let phase = Phase::RolledBack;
         let plan = route_plan(phase, &world.desired, &world.observed);
-        let awaited = sets.awaited(phase, &world.desired);
+        let awaited = sets.awaited(&plan, phase, &world.desired);
         let agrees = |before_is, served_is, new_is| {
             let says = Observation {
                 routing: [
@@ -432,9 +440,40 @@ mod tests {
         assert!(!agrees(hidden, hidden, hidden));
         assert!(!agrees(hidden, live, live));
         let is_awaited = |phase| {
-            let awaited = sets.awaited(phase, &world.desired);
+            let plan = route_plan(phase, &world.desired, &world.observed);
+            let awaited = sets.awaited(&plan, phase, &world.desired);
             awaited.iter().any(|own| own.id == before.id)
         };
         assert!(!is_awaited(Phase::Shifted { step: 1 }) && is_awaited(Phase::Committed));
+    }
+
+    #[test]
+    fn a_replica_that_leaves_is_waited_for_although_no_proxy_routed_to_it_yet() {
+        let (behind, served) = (old("one"), old("two"));
+        let mut world = Simulator::new(vec![behind.clone(), served.clone()], 1, true, WELL);
+        world.desired.unrouted.insert(behind.id.clone());
+        let sets = Sets::of(&world.desired, &world.observed);
+        let hides = |olds: &[&Replica]| {
+            let olds = olds.iter().map(|own| own.id.clone());
+            RoutePlan::of(&world.desired.rollout, Share::Hidden, olds)
+        };
+        let plan = hides(&[&behind]);
+        let awaited = sets.awaited(&plan, Phase::Prepared, &world.desired);
+        let agrees = |behind_is| {
+            let says = Observation {
+                routing: [
+                    (behind.id.clone(), behind_is),
+                    (served.id.clone(), Share::Live),
+                ]
+                .into(),
+                ..Observation::default()
+            };
+            says.follows(&plan, &awaited)
+        };
+        assert!(agrees(Share::Hidden) && !agrees(Share::Live));
+        // Only a replica that had a route shows by leaving that the plan is read.
+        assert!(sets.leave_unrouted(&plan, &world.desired));
+        assert!(!sets.leave_unrouted(&hides(&[&behind, &served]), &world.desired));
+        assert!(!sets.leave_unrouted(&hides(&[]), &world.desired));
     }
 }

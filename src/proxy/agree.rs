@@ -26,6 +26,7 @@ pub struct Question<'a> {
 /// What the proxy has said once it is decided, or the time is over.
 pub async fn agree(proxy: &mut dyn Router, question: &Question<'_>, limits: &Limits) -> Looks {
     let mut looks = Looks::default();
+    let begun = Instant::now();
     retry::until(limits.total, async || {
         let Some(mut observation) = proxy.observed(question.replicas).await else {
             looks.absent_since = None;
@@ -39,6 +40,9 @@ pub async fn agree(proxy: &mut dyn Router, question: &Question<'_>, limits: &Lim
         looks.has_stood || looks.are_decided(limits)
     })
     .await;
+    if let Some(at) = looks.agreed_since {
+        proxy.took(at - begun);
+    }
     looks
 }
 
@@ -270,7 +274,7 @@ mod tests {
         let asked = async |answers: Vec<Option<Observation>>, stand: Duration| {
             let mut proxy = Scripted {
                 answers: answers.into(),
-                held_back: HELD_BACK,
+                held_back: Duration::ZERO,
             };
             let question = Question {
                 plan: &pair.plan,
@@ -286,14 +290,17 @@ mod tests {
             };
             let begun = Instant::now();
             let looks = agree(&mut proxy, &question, &limits).await;
-            (looks.has_stood, begun.elapsed())
+            (looks.has_stood, begun.elapsed(), proxy.held_back)
         };
-        let (agreed, _) = asked(vec![None, Some(before), Some(well.clone())], Duration::ZERO).await;
-        assert!(agreed);
-        let (agreed, took) = asked(vec![Some(well.clone())], HELD_BACK).await;
+        let answers = vec![None, Some(before), Some(well.clone())];
+        let (agreed, took, change) = asked(answers, Duration::ZERO).await;
+        assert!(agreed && change > Duration::ZERO);
+        assert_eq!(took, change, "the next change may take as long");
+        let (agreed, took, change) = asked(vec![Some(well.clone())], HELD_BACK).await;
         assert!(agreed && took >= HELD_BACK, "{took:?}");
-        let (agreed, took) = asked(vec![Some(well), None], Duration::from_secs(1)).await;
+        assert_eq!(change, Duration::ZERO, "the answer came at once");
+        let (agreed, took, change) = asked(vec![Some(well), None], Duration::from_secs(1)).await;
         assert!(!agreed);
-        assert_eq!(took, Duration::from_secs(30));
+        assert_eq!((took, change), (Duration::from_secs(30), Duration::ZERO));
     }
 }

@@ -47,6 +47,10 @@ impl Router for Scripted {
         self.held_back
     }
 
+    fn took(&mut self, span: Duration) {
+        self.held_back = self.held_back.max(span);
+    }
+
     async fn apply(&mut self, _: &Claim, _: &[Replica]) -> Result<Option<String>> {
         Ok(None)
     }

@@ -1,6 +1,9 @@
 //! What is wrong with the routing of a service before a rollout changes anything.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime},
+};
 
 use crate::{
     context::{Purpose, RunContext, ServiceContext},
@@ -8,6 +11,10 @@ use crate::{
     proxy::{Observation, Router},
     retry,
 };
+
+/// For this long after its start, a replica may have no route because the proxy is behind: on a machine that is short of
+/// time, more than its throttle passes until it routes to a new container.
+const FRESH: Duration = Duration::from_secs(20);
 
 /// Routing faults from before the rollout.
 #[derive(Clone, Debug, Default)]
@@ -29,7 +36,8 @@ impl Before {
 }
 
 /// The routing faults of these replicas, and the proxy's report. The proxy may not have read containers that just
-/// started, so a missing route counts only after its throttle has passed and if it answers then.
+/// started, so a missing route counts only after its throttle has passed, once they are not fresh any more, and if it
+/// answers then.
 async fn settled_view(
     proxy: &mut dyn Router,
     replicas: &[Replica],
@@ -42,7 +50,10 @@ async fn settled_view(
     let mut answers = last.is_some();
     if !last.as_ref().is_some_and(is_well) {
         answers = false;
-        retry::until(proxy.held_back(), async || {
+        let now = SystemTime::now();
+        let fresh = last.as_ref().map(|last| fresh_for(last, replicas, now));
+        let limit = proxy.held_back().max(fresh.unwrap_or_default());
+        retry::until(limit, async || {
             let now = proxy.observed(replicas).await;
             let ends = now.as_ref().is_some_and(is_well);
             answers = now.is_some();
@@ -99,10 +110,25 @@ fn unrouted(observation: &Observation, replicas: &[Replica]) -> BTreeSet<Contain
     idle.map(|own| own.id.clone()).collect()
 }
 
+/// How long one of the replicas without a route stays fresh. Of one with broken routers the proxy has read the labels.
+fn fresh_for(observation: &Observation, replicas: &[Replica], now: SystemTime) -> Duration {
+    let unrouted = unrouted(observation, replicas);
+    let may_come = replicas.iter().filter(|own| {
+        let is_decided =
+            observation.set_aside.contains(&own.id) || observation.broken.contains(&own.id);
+        unrouted.contains(&own.id) && !is_decided
+    });
+    let left = may_come.filter_map(|own| {
+        let started = humantime::parse_rfc3339(&own.started_at).ok()?;
+        // The engine's clock may be ahead.
+        let age = now.duration_since(started).unwrap_or_default();
+        Some(FRESH.saturating_sub(age))
+    });
+    left.max().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::time::Instant;
 
     use super::*;
@@ -122,6 +148,29 @@ mod tests {
         assert_eq!(unrouted(&observation, &all), [].into());
         observation.broken.insert(one.id.clone());
         assert_eq!(unrouted(&observation, &all), [one.id].into());
+    }
+
+    #[test]
+    fn a_replica_without_a_route_is_fresh_for_a_while_after_its_start() {
+        let started = humantime::parse_rfc3339("2026-01-01T00:00:00Z").unwrap();
+        let one = Replica {
+            started_at: "2026-01-01T00:00:00Z".to_owned(),
+            ..old("one")
+        };
+        let all = [one.clone(), old("two")];
+        let none = Observation::default();
+        let after = |seconds| fresh_for(&none, &all, started + Duration::from_secs(seconds));
+        let seconds = Duration::from_secs;
+        assert_eq!([after(5), after(20)], [seconds(15), Duration::ZERO]);
+        let ahead = fresh_for(&none, &all, started - seconds(60));
+        assert_eq!(ahead, FRESH);
+        let mut said = [none.clone(), none.clone(), none];
+        said[0].routing.insert(one.id.clone(), Share::Live);
+        said[1].broken.insert(one.id.clone());
+        said[2].set_aside.insert(one.id);
+        for said in said {
+            assert_eq!(fresh_for(&said, &all, started), Duration::ZERO);
+        }
     }
 
     #[tokio::test(start_paused = true)]

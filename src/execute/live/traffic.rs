@@ -114,7 +114,7 @@ impl Live<'_> {
         facts: &mut Facts,
     ) -> Result<()> {
         let sets = Sets::of(desired, observed);
-        let limits = self.limits(phase, desired, &sets);
+        let limits = self.limits(phase, desired, observed);
         let is_back = phase.keeps_old();
         // During a rollback the health of the new replicas does not matter.
         let watched = match is_back {
@@ -123,7 +123,7 @@ impl Live<'_> {
         };
         let failed = until_one_fails(self.run.engine, self.watch, watched);
         let plan = plan_to_confirm(phase, desired, observed);
-        let mut awaited = sets.awaited(phase, desired);
+        let mut awaited = sets.awaited(&plan, phase, desired);
         // The way back of a rolling update does not wait for new replicas: they are taken out next.
         let undoes = matches!(desired.goal, Goal::Undo(_));
         awaited.retain(|own| !undoes || !plan.promotes(own));
@@ -176,16 +176,19 @@ impl Live<'_> {
         Ok(())
     }
 
-    pub(super) fn limits(&self, phase: Phase, desired: &Desired, sets: &Sets<'_>) -> Limits {
+    pub(super) fn limits(&self, phase: Phase, desired: &Desired, observed: &Observed) -> Limits {
+        let sets = Sets::of(desired, observed);
         let held_back = self.proxy.held_back();
         let is_back = phase.keeps_old();
         let unseen = !self.memory.new_was_live && !sets.new.is_empty();
         let undoes = matches!(desired.goal, Goal::Undo(_));
         // An old replica that was started again gets traffic only once Docker reports it healthy, too.
         let again = undoes && !desired.restartable.is_empty();
+        let plan = plan_to_confirm(phase, desired, observed);
         // During a rollback the proxy may hold back a cutover that it has read already, and its report on a restarted
-        // replica may date from before the stop.
-        let stand = match (is_back || undoes) && (unseen || again) {
+        // replica may date from before the stop. It may not have read yet what leaves without a route.
+        let unproven = is_back && sets.leave_unrouted(&plan, desired);
+        let stand = match unproven || ((is_back || undoes) && (unseen || again)) {
             true => held_back,
             false => Duration::ZERO,
         };

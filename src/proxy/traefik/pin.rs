@@ -253,6 +253,10 @@ impl Router for Pin {
         self.instances.held_back()
     }
 
+    fn took(&mut self, span: Duration) {
+        self.instances.took(span);
+    }
+
     async fn fence(&mut self, _: &Lock) -> Result<()> {
         self.read().await?;
         self.refuse_newer()?;

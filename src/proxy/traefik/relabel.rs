@@ -156,6 +156,10 @@ impl Router for Relabel {
         self.instances.held_back()
     }
 
+    fn took(&mut self, span: Duration) {
+        self.instances.took(span);
+    }
+
     async fn fence(&mut self, _: &Lock) -> Result<()> {
         let key = self.key.to_string();
         for control in &self.controls {

@@ -41,6 +41,8 @@ pub struct Instances<T> {
     /// `None` where the operator has named the APIs: they stay as they are.
     lookout: Option<Lookout>,
     others: Others,
+    /// The longest that they took to go by a change in this run.
+    slowest: Duration,
 }
 
 pub struct Instance<T> {
@@ -108,6 +110,7 @@ impl<T> Instances<T> {
                 searched: Cell::new(Some(landscape.read_at)),
             }),
             others: Others::new(engine, &context.key),
+            slowest: Duration::ZERO,
         }
     }
 
@@ -225,10 +228,14 @@ impl<T> Instances<T> {
         self.all.iter().flat_map(|own| own.api.containers())
     }
 
-    /// The longest that any of them may hold back what it has read.
+    /// The longest that any of them may hold back what it has read; no less than a change has taken before.
     pub fn held_back(&self) -> Duration {
-        let longest = self.all.iter().map(|own| own.api.held_back()).max();
-        longest.unwrap_or_default()
+        let all = self.all.iter().map(|own| own.api.held_back());
+        all.fold(self.slowest, Duration::max)
+    }
+
+    pub fn took(&mut self, span: Duration) {
+        self.slowest = self.slowest.max(span);
     }
 
     /// How long a request can still be on its way to an old server after they have switched.
