@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{HostPorts, Project, PublishedPort, Service};
+use super::{HostPorts, Project, PublishedPort, Service, Target};
 use crate::{check::Check, docker::engine::shared::Joined, model::Replica};
 
 /// A reason against a second set beside the old one.
@@ -46,20 +46,10 @@ impl Kind {
             Self::UnknownDependency => Check::Dependency,
         }
     }
-}
 
-impl Kind {
     /// True if Compose cannot create the new set even after the old one is stopped.
     pub fn stops_one_set_too(self) -> bool {
-        match self {
-            Self::ContainerName | Self::UnknownDependency => true,
-            Self::HostPort
-            | Self::NetworkMode
-            | Self::StaticAddress
-            | Self::MacAddress
-            | Self::AnonymousVolumes
-            | Self::Joined => false,
-        }
+        matches!(self, Self::ContainerName | Self::UnknownDependency)
     }
 }
 
@@ -250,12 +240,6 @@ pub fn joined(project: &Project, service: &Service, old: &[Replica]) -> Vec<Join
     found.collect()
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Target<'a> {
-    Service(&'a str),
-    Container(&'a str),
-}
-
 /// Everything that a service joins, with the Compose key.
 fn ways(service: &Service) -> impl Iterator<Item = (&'static str, Target<'_>)> {
     let namespaces = [
@@ -272,14 +256,8 @@ fn ways(service: &Service) -> impl Iterator<Item = (&'static str, Target<'_>)> {
         };
         Some((way, target))
     });
-    let volumes = service.volumes_from.iter().filter_map(|from| {
-        let mut words = from.split(':');
-        let target = match words.next()? {
-            "container" => Target::Container(words.next()?),
-            name => Target::Service(name),
-        };
-        Some(("volumes_from", target))
-    });
+    let volumes = service.volumes_from.iter();
+    let volumes = volumes.filter_map(|from| Some(("volumes_from", Target::of_volumes(from)?)));
     namespaces.chain(volumes)
 }
 
