@@ -3,6 +3,7 @@
 use super::{
     look::{Look, plural},
     table::table_in,
+    word,
 };
 use crate::event::{Event, OnHost, ServiceResult, ServiceRow, host_name};
 
@@ -49,7 +50,7 @@ fn report(look: Look, services: &[ServiceRow]) -> Vec<String> {
         let text = |own: &Option<String>| own.clone().unwrap_or_default();
         [
             own.service.clone(),
-            result(own.result).to_owned(),
+            result(own.result),
             revision,
             text(&own.image),
             text(&own.reason),
@@ -72,15 +73,6 @@ fn report(look: Look, services: &[ServiceRow]) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-pub(super) fn result(result: ServiceResult) -> &'static str {
-    match result {
-        ServiceResult::Rolled => "rolled",
-        ServiceResult::Unchanged => "unchanged",
-        ServiceResult::Completed => "completed",
-        ServiceResult::Failed => "failed",
-        ServiceResult::RolledBack => "rolled back",
-        ServiceResult::NotBegun => "not begun",
-        ServiceResult::Paused => "paused",
-        ServiceResult::LeftAlone => "left alone",
-    }
+pub(super) fn result(result: ServiceResult) -> String {
+    word(&result).replace('_', " ")
 }
