@@ -15,7 +15,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{answer, daemon::Daemon, limits::Quota, peer::Peer};
+use super::{
+    answer::{Peer, answer},
+    daemon::Daemon,
+    limits::Quota,
+};
 
 /// The largest head of a request, in bytes.
 const MAX_HEAD: usize = 8 * 1024;
@@ -78,9 +82,10 @@ fn canonical(address: SocketAddr) -> IpAddr {
 
 async fn connection(stream: TcpStream, peer: Peer, daemon: Arc<Daemon>) {
     let (peer, daemon) = (&peer, &daemon);
-    let service = service_fn(|request| async move {
-        Ok::<_, Infallible>(answer::answer(daemon, peer, request).await)
-    });
+    let service =
+        service_fn(
+            |request| async move { Ok::<_, Infallible>(answer(daemon, peer, request).await) },
+        );
     let served = limited().serve_connection(TokioIo::new(stream), service);
     if let Err(error) = served.await {
         tracing::debug!(%error, peer = %peer.address, "a connection ended");
