@@ -108,7 +108,7 @@ fn slow(service: &ServiceFacts, times: &Times) -> Option<Finding> {
         shown(wait)
     );
     let longer = shown(times.start_period + Duration::from_secs(30));
-    let fix = Fix::setting("let rollouts wait longer", name, "timeout", json!(longer));
+    let fix = Fix::setting("let rollouts wait longer", name, "timeout", &longer);
     Some(Finding::warn(Check::HealthCheck, name, text).fix(fix))
 }
 
@@ -213,7 +213,7 @@ fn block(service: &ServiceFacts) -> Fix {
             ),
             name,
             "ready-http",
-            json!("/"),
+            "/",
         ),
         None => Fix::text(format!(
             "give {name} a healthcheck with a program of its own"
@@ -240,10 +240,7 @@ fn port(service: &ServiceFacts) -> Option<u16> {
     let http = routed(&service.labels, &exposed(service))
         .into_iter()
         .find(|(_, spoken)| *spoken == crate::namespace::traffic::Protocol::Http1);
-    match service.is_routed() {
-        true => http.map(|(port, _)| port),
-        false => None,
-    }
+    http.map(|(port, _)| port).filter(|_| service.is_routed())
 }
 
 #[cfg(test)]

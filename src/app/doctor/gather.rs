@@ -8,7 +8,10 @@ use crate::{
     cli::DoctorArgs,
     compose::Service,
     context::{Beside, ServiceContext},
-    docker::engine::{Engine, summary::networks_of},
+    docker::engine::{
+        Engine,
+        summary::{self, networks_of},
+    },
     doctor::{self, Facts, Part, Reads, ServiceFacts, SocketProxyFacts, TraefikFacts},
     error::Result,
     event::Events,
@@ -137,14 +140,14 @@ async fn proxy_facts(
 ) -> SocketProxyFacts {
     let mut all = running.iter();
     let own = all.find(|own| own.id.as_ref() == Some(&found.control.container));
-    let labels = own.and_then(|own| own.labels.as_ref());
+    let service = own.and_then(summary::service);
     SocketProxyFacts {
         name: found.control.name.clone(),
         // One that does not answer is another finding.
         rejects_swarm: found.control.hello().await.is_ok_and(|own| !own.swarm),
-        service: labels
-            .filter(|labels| labels.get(label::COMPOSE_PROJECT) == Some(&opened.project.name))
-            .and_then(|labels| labels.get(label::COMPOSE_SERVICE).cloned()),
+        service: service
+            .filter(|own| own.project == opened.project.name)
+            .map(|own| own.service),
     }
 }
 
