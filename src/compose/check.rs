@@ -1,7 +1,5 @@
 //! Finds reasons against a second set of containers beside the old one.
 
-use std::collections::BTreeSet;
-
 use super::{HostPorts, Project, PublishedPort, Service, Target};
 use crate::{check::Check, docker::engine::shared::Joined, model::Replica};
 
@@ -169,11 +167,8 @@ fn container_name(service: &Service, replicas: u32) -> Option<Problem> {
 }
 
 fn anonymous_volumes(service: &Service, image_volumes: &[String]) -> Option<Problem> {
-    let mounted: BTreeSet<&str> = service.mount_targets.iter().map(|t| trimmed(t)).collect();
-    let of_image = image_volumes
-        .iter()
-        .filter(|target| !mounted.contains(trimmed(target)))
-        .map(|target| format!("{target} (of the image)"));
+    let of_image = service.volumes_of_image(image_volumes);
+    let of_image = of_image.map(|target| format!("{target} (of the image)"));
     let all: Vec<String> = service
         .anonymous_volumes
         .iter()
@@ -188,10 +183,6 @@ fn anonymous_volumes(service: &Service, image_volumes: &[String]) -> Option<Prob
         );
         problem(Kind::AnonymousVolumes, RENEW, message)
     })
-}
-
-fn trimmed(path: &str) -> &str {
-    path.trim_end_matches('/')
 }
 
 /// A container that joins an old replica stays joined to it after the rollout.

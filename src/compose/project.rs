@@ -8,6 +8,7 @@ use std::{
 
 use serde_json::{Map, Value};
 
+use super::view::volumes::trimmed;
 use crate::{
     docker::engine::ExecCommand,
     error::{Error, Result, did_you_mean},
@@ -311,6 +312,14 @@ impl Service {
     /// Its entry in [`Project::raw`].
     pub fn raw<'a>(&self, project: &'a Project) -> &'a Value {
         &project.raw["services"][&self.name]
+    }
+
+    /// The volumes of its image at whose place the file mounts nothing.
+    pub fn volumes_of_image<'a>(&self, declared: &'a [String]) -> impl Iterator<Item = &'a String> {
+        let mounted = self.mount_targets.iter();
+        let mounted: BTreeSet<String> = mounted.map(|path| trimmed(path).to_owned()).collect();
+        let all = declared.iter();
+        all.filter(move |path| !mounted.contains(trimmed(path)))
     }
 
     /// The last word of its image's name, such as `postgres`.

@@ -142,7 +142,7 @@ fn shown(span: Duration) -> String {
 fn times(service: &ServiceFacts) -> Option<Times> {
     let none = Healthcheck::default();
     let own = service.service.healthcheck.as_ref().unwrap_or(&none);
-    let image = service.image_check.clone().unwrap_or_default();
+    let image = service.image.check.clone().unwrap_or_default();
     let runs = |test: &[String]| test.first().is_some_and(|first| first != "NONE");
     let tested =
         runs(&own.test) || (own.test.is_empty() && runs(image.test.as_deref().unwrap_or_default()));
@@ -232,7 +232,7 @@ fn with_test(name: &str, test: Value) -> Fix {
 }
 
 pub fn exposed(service: &ServiceFacts) -> Vec<u16> {
-    tcp(&exposed::exposed(&service.service, &service.image_ports))
+    tcp(&exposed::exposed(&service.service, &service.image.ports))
 }
 
 /// The HTTP port: the one that Traefik uses, else the lowest exposed one.

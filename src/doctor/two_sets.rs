@@ -22,7 +22,7 @@ pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
         &facts.project,
         own,
         service.replicas,
-        &service.image_volumes,
+        &service.image.volumes,
         &service.joined,
     );
     let allowed = |problem: &Problem| {
@@ -156,22 +156,12 @@ fn mac(facts: &Facts, service: &ServiceFacts) -> Vec<Edit> {
 fn volumes(service: &ServiceFacts) -> Vec<Edit> {
     let name = service.name();
     let own = &service.service;
-    let mounted = |target: &&String| {
-        let plain = |path: &str| path.trim_end_matches('/').to_owned();
-        own.mount_targets
-            .iter()
-            .any(|known| plain(known) == plain(target))
-    };
-    let of_image: Vec<&String> = service
-        .image_volumes
-        .iter()
-        .filter(|own| !mounted(own))
-        .collect();
     let mut edits: Vec<Edit> = own
         .anonymous_volumes
         .iter()
         .map(|target| remove_mount(name, target))
         .collect();
+    let of_image = own.volumes_of_image(&service.image.volumes);
     let targets = own.anonymous_volumes.iter().chain(of_image);
     let mut mounts = Vec::new();
     let mut names = serde_json::Map::new();

@@ -205,7 +205,6 @@ async fn service_facts(
     let mut all = neighbours(landscape, key, &fronts.traefiks).await;
     all.extend(new_versions(key, &context.beside.new, &fronts.traefiks));
     let is_labelled = wants_traefik(&labels) || olds.iter().any(|old| wants_traefik(&old.labels));
-    let image = context.image.unwrap_or_default();
     Ok(ServiceFacts {
         part: part(&examined.context, fronts, &landscape.socket_proxies),
         replicas: context.replicas,
@@ -216,9 +215,7 @@ async fn service_facts(
         lock: held(engine, key).await?,
         service: context.service.clone(),
         settings: context.settings,
-        image_volumes: image.volumes,
-        image_ports: image.ports,
-        image_check: image.check,
+        image: context.image.unwrap_or_default(),
         labels,
         is_labelled,
         is_alone: fronts.is_alone,
