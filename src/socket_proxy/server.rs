@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -59,7 +59,8 @@ pub async fn accept<F>(
                 continue;
             }
         };
-        let address = canonical(address);
+        // A dual-stack socket shows an IPv4 peer with an IPv4-mapped address.
+        let address = address.ip().to_canonical();
         let Some(permit) = quota.take(address) else {
             refused(address);
             continue;
@@ -73,11 +74,6 @@ pub async fn accept<F>(
             drop(permit);
         });
     }
-}
-
-// A dual-stack socket shows an IPv4 peer with an IPv4-mapped address.
-fn canonical(address: SocketAddr) -> IpAddr {
-    address.ip().to_canonical()
 }
 
 async fn connection(stream: TcpStream, peer: Peer, daemon: Arc<Daemon>) {
