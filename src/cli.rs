@@ -2,7 +2,6 @@
 
 mod examples;
 pub mod help;
-mod init;
 pub mod man;
 mod options;
 pub mod plugin;
@@ -19,12 +18,13 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{FromArgMatches as _, Parser, Subcommand};
 
-pub use self::init::InitArgs;
 pub use self::options::{command, completed};
 pub use self::remember::{HistoryArgs, StatusArgs, UndoArgs};
 pub use self::roll::{PauseArgs, PlanArgs, PromoteArgs, RestartArgs, SettleArgs, UpArgs};
 pub use self::target::TargetArgs;
-pub use self::tools::{AgentArgs, DoctorArgs, ImageArgs, PruneArgs, RelabelArgs, UnlockArgs};
+pub use self::tools::{
+    AgentArgs, DoctorArgs, ImageArgs, InitArgs, PruneArgs, RelabelArgs, UnlockArgs,
+};
 use crate::{
     error::Error, namespace::NamespaceCommand, report::Output, settings::Partial,
     socket_proxy::SocketProxyArgs, state,

@@ -18,7 +18,6 @@ pub mod one_off;
 mod parse;
 mod project;
 mod reason;
-mod recorded;
 pub mod reproduce;
 mod variables;
 pub mod view;

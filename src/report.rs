@@ -41,9 +41,15 @@ fn pairs(labels: &BTreeMap<String, String>) -> String {
 }
 
 /// One JSON object a line.
-fn lines(rows: &[impl serde::Serialize]) -> String {
+pub fn lines(rows: &[impl serde::Serialize]) -> String {
     let lines = rows
         .iter()
         .filter_map(|row| serde_json::to_string(row).ok());
     lines.map(|line| format!("{line}\n")).collect()
+}
+
+/// The word that stands for a value in JSON.
+fn word(value: &impl serde::Serialize) -> String {
+    let value = serde_json::to_value(value).unwrap_or_default();
+    value.as_str().unwrap_or_default().to_owned()
 }

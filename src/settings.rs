@@ -22,7 +22,7 @@ pub use self::places::{
     AFTER, ANALYSIS, AUTO, HOOKS, HOSTS, NOTIFY, PROMETHEUS, Partial, STEPS, TRAEFIK_AUTH,
 };
 pub use self::preview::{PreviewRule, TEXT};
-pub use self::values::{bad_value, boolean, duration, span};
+pub use self::values::{bad_value, boolean, duration, span, texts};
 use self::{
     places::parse,
     preview::{extra_rule, host_name},

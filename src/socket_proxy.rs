@@ -13,7 +13,6 @@ pub mod events;
 pub mod fetch;
 pub mod limits;
 pub mod only;
-pub mod peer;
 pub mod privileges;
 pub mod rebuild;
 pub mod request;

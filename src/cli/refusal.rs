@@ -1,10 +1,10 @@
 //! One line for a command line that cannot be read: clap's own message has five.
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::error::{ContextKind, ErrorKind};
 
 use crate::{
     error::{Error, did_you_mean},
-    settings::bad_value,
+    settings::{bad_value, texts},
 };
 
 /// The one line for an error that is neither help nor version. `page` is the command whose help lists the options.
@@ -88,14 +88,6 @@ fn option(name: &str) -> &str {
 
 fn text(error: &clap::Error, kind: ContextKind) -> String {
     texts(error, kind).join(" ")
-}
-
-fn texts(error: &clap::Error, kind: ContextKind) -> Vec<String> {
-    match error.get(kind) {
-        Some(ContextValue::String(text)) => vec![text.clone()],
-        Some(ContextValue::Strings(texts)) => texts.clone(),
-        _ => Vec::new(),
-    }
 }
 
 fn first_line(error: &clap::Error) -> String {

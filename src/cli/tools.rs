@@ -1,11 +1,14 @@
-//! The arguments of `relabel`, `doctor`, `prune`, `unlock`, `image` and `agent`.
+//! The arguments of `relabel`, `doctor`, `prune`, `unlock`, `init`, `image` and `agent`.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueHint};
 
 use super::TargetArgs;
-use crate::settings::{self, Partial};
+use crate::{
+    proxy::traefik::config::advice,
+    settings::{self, Partial},
+};
 
 #[derive(Args, Clone, Debug)]
 pub struct RelabelArgs {
@@ -59,6 +62,24 @@ pub struct UnlockArgs {
     /// Remove the lock although its rollout may still run; that rollout then stops before its next change
     #[arg(long)]
     pub force: bool,
+    #[command(flatten)]
+    pub target: TargetArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct InitArgs {
+    /// Write the changes
+    #[arg(long)]
+    pub write: bool,
+    /// Put the changes into compose.override.yaml, and leave the Compose file as it is
+    #[arg(long = "override")]
+    pub overrides: bool,
+    /// The service that is Traefik [default: the one with an image of that name]
+    #[arg(long, value_name = "SERVICE")]
+    pub traefik: Option<String>,
+    /// Image of the socket proxy
+    #[arg(long, value_name = "IMAGE", default_value = advice::IMAGE)]
+    pub image: String,
     #[command(flatten)]
     pub target: TargetArgs,
 }

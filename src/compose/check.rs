@@ -1,8 +1,6 @@
 //! Finds reasons against a second set of containers beside the old one.
 
-use std::collections::BTreeSet;
-
-use super::{HostPorts, Project, PublishedPort, Service};
+use super::{HostPorts, Project, PublishedPort, Service, Target};
 use crate::{check::Check, docker::engine::shared::Joined, model::Replica};
 
 /// A reason against a second set beside the old one.
@@ -46,20 +44,10 @@ impl Kind {
             Self::UnknownDependency => Check::Dependency,
         }
     }
-}
 
-impl Kind {
     /// True if Compose cannot create the new set even after the old one is stopped.
     pub fn stops_one_set_too(self) -> bool {
-        match self {
-            Self::ContainerName | Self::UnknownDependency => true,
-            Self::HostPort
-            | Self::NetworkMode
-            | Self::StaticAddress
-            | Self::MacAddress
-            | Self::AnonymousVolumes
-            | Self::Joined => false,
-        }
+        matches!(self, Self::ContainerName | Self::UnknownDependency)
     }
 }
 
@@ -179,11 +167,8 @@ fn container_name(service: &Service, replicas: u32) -> Option<Problem> {
 }
 
 fn anonymous_volumes(service: &Service, image_volumes: &[String]) -> Option<Problem> {
-    let mounted: BTreeSet<&str> = service.mount_targets.iter().map(|t| trimmed(t)).collect();
-    let of_image = image_volumes
-        .iter()
-        .filter(|target| !mounted.contains(trimmed(target)))
-        .map(|target| format!("{target} (of the image)"));
+    let of_image = service.volumes_of_image(image_volumes);
+    let of_image = of_image.map(|target| format!("{target} (of the image)"));
     let all: Vec<String> = service
         .anonymous_volumes
         .iter()
@@ -198,10 +183,6 @@ fn anonymous_volumes(service: &Service, image_volumes: &[String]) -> Option<Prob
         );
         problem(Kind::AnonymousVolumes, RENEW, message)
     })
-}
-
-fn trimmed(path: &str) -> &str {
-    path.trim_end_matches('/')
 }
 
 /// A container that joins an old replica stays joined to it after the rollout.
@@ -250,12 +231,6 @@ pub fn joined(project: &Project, service: &Service, old: &[Replica]) -> Vec<Join
     found.collect()
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Target<'a> {
-    Service(&'a str),
-    Container(&'a str),
-}
-
 /// Everything that a service joins, with the Compose key.
 fn ways(service: &Service) -> impl Iterator<Item = (&'static str, Target<'_>)> {
     let namespaces = [
@@ -272,14 +247,8 @@ fn ways(service: &Service) -> impl Iterator<Item = (&'static str, Target<'_>)> {
         };
         Some((way, target))
     });
-    let volumes = service.volumes_from.iter().filter_map(|from| {
-        let mut words = from.split(':');
-        let target = match words.next()? {
-            "container" => Target::Container(words.next()?),
-            name => Target::Service(name),
-        };
-        Some(("volumes_from", target))
-    });
+    let volumes = service.volumes_from.iter();
+    let volumes = volumes.filter_map(|from| Some(("volumes_from", Target::of_volumes(from)?)));
     namespaces.chain(volumes)
 }
 

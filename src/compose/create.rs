@@ -68,9 +68,7 @@ impl Compose {
         let subject = Subject {
             project: project.name.clone(),
             service: service.to_owned(),
-            rollout: None,
-            labels: BTreeMap::new(),
-            volumes: BTreeMap::new(),
+            ..Subject::default()
         };
         let view = self.view(subject, Some(lock)).await?;
         self.step(&view, (Step::Recreate, service, &[]), on_line)

@@ -50,7 +50,6 @@ impl Compose {
             Error::refused(format!("cannot make a socket for docker compose: {error}"))
                 .hint("set TMPDIR to a directory with a short path that may be written to")
         })?;
-        let mut found = None;
         for words in [&["docker", "compose"][..], &["docker-compose"]] {
             let program = Program {
                 words: words.iter().map(|&word| word.to_owned()).collect(),
@@ -60,24 +59,19 @@ impl Compose {
             };
             match program.version().await {
                 Some(version) if !is_v1(&version) => {
-                    found = Some((program, version));
-                    break;
+                    return Ok(Self {
+                        program,
+                        version,
+                        stdin: standard_input(&invocation).await?,
+                        invocation,
+                        engine: Upstream::new(endpoint),
+                        _forward: forward.into(),
+                    });
                 }
                 older => tracing::debug!(?words, ?older, "no compose v2"),
             }
         }
-        let (program, version) = found.ok_or_else(|| {
-            Error::refused("docker compose v2 was not found").hint(HOW_TO_INSTALL)
-        })?;
-        let stdin = standard_input(&invocation).await?;
-        Ok(Self {
-            program,
-            version,
-            invocation,
-            engine: Upstream::new(endpoint),
-            _forward: forward.into(),
-            stdin,
-        })
+        Err(Error::refused("docker compose v2 was not found").hint(HOW_TO_INSTALL))
     }
 
     /// The same with these variables, which override environment files.
@@ -102,6 +96,21 @@ impl Compose {
         let names = files.iter().map(|own| own.display().to_string());
         compose.invocation.env_files = names.collect();
         compose
+    }
+
+    /// On a recorded project in place of its current files: `config` is an earlier result of [`super::Project::alone`], with
+    /// the same config hash.
+    pub fn recorded(&self, config: &str, project: &str) -> Self {
+        Self {
+            invocation: Invocation {
+                files: vec!["-".to_owned()],
+                project_name: Some(project.to_owned()),
+                project_directory: self.invocation.project_directory.clone(),
+                ..Invocation::default()
+            },
+            stdin: Some(config.as_bytes().to_vec()),
+            ..self.clone()
+        }
     }
 
     /// A shell script in the place of Compose.

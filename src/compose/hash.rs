@@ -8,7 +8,7 @@ use futures_util::{
 };
 use serde_json::Value;
 
-use super::{Compose, Project};
+use super::{Compose, Project, Target};
 use crate::{
     error::{Error, Result},
     yaml,
@@ -106,25 +106,11 @@ fn referred(service: &Value) -> BTreeSet<String> {
         .iter()
         .filter_map(|key| service[*key].as_str()?.strip_prefix("service:"));
     let volumes = service["volumes_from"].as_array().into_iter().flatten();
-    let volumes = volumes.filter_map(|from| match volume_source(from)? {
-        VolumeSource::Service(name) => Some(name),
-        VolumeSource::Container(_) => None,
+    let volumes = volumes.filter_map(|from| match Target::of_volumes(from.as_str()?)? {
+        Target::Service(name) => Some(name),
+        Target::Container(_) => None,
     });
     namespaces.chain(volumes).map(str::to_owned).collect()
-}
-
-enum VolumeSource<'a> {
-    Service(&'a str),
-    Container(&'a str),
-}
-
-/// One entry of `volumes_from`: `service[:mode]` or `container:name[:mode]`.
-fn volume_source(entry: &Value) -> Option<VolumeSource<'_>> {
-    let mut parts = entry.as_str()?.split(':');
-    match parts.next()? {
-        "container" => parts.next().map(VolumeSource::Container),
-        service => Some(VolumeSource::Service(service)),
-    }
 }
 
 /// Replaces names by ids as Compose does; its `resolveVolumeFrom` drops the access mode, and so do we.
@@ -142,9 +128,9 @@ fn refer_to_containers(service: &mut Value, ids: &BTreeMap<String, String>) {
         .get_mut("volumes_from")
         .and_then(Value::as_array_mut);
     for entry in volumes.into_iter().flatten() {
-        let id = match volume_source(entry) {
-            Some(VolumeSource::Service(name)) => ids.get(name).cloned(),
-            Some(VolumeSource::Container(name)) => Some(name.to_owned()),
+        let id = match entry.as_str().and_then(Target::of_volumes) {
+            Some(Target::Service(name)) => ids.get(name).cloned(),
+            Some(Target::Container(name)) => Some(name.to_owned()),
             None => None,
         };
         if let Some(id) = id {

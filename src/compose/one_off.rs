@@ -35,8 +35,7 @@ impl Compose {
             project: project.clone(),
             service: service.to_owned(),
             rollout: Some(one_off.rollout.to_owned()),
-            labels: BTreeMap::new(),
-            volumes: BTreeMap::new(),
+            ..Subject::default()
         };
         let view = self.view(subject, Some(one_off.lock)).await?;
         let compose = self.recorded(&yaml::json(&one_off.file()), project);

@@ -5,10 +5,9 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::Value;
 
 use super::{
-    Condition, Dependency, Healthcheck, Hook, HostPorts, Project, PublishedPort, Service,
-    UpdateConfig, duration,
+    Condition, Dependency, Healthcheck, HostPorts, Project, PublishedPort, Service, duration,
 };
-use crate::yaml;
+use crate::{docker::engine::ExecCommand, yaml};
 
 /// `separator` joins project and service in the default image name of a service with `build` alone (Compose's
 /// `GetImageNameOrDefault`). The error is one line.
@@ -29,13 +28,11 @@ pub fn project(text: &str, separator: &str) -> Result<Project, String> {
         disabled: Default::default(),
         raw,
         directory: Default::default(),
-        text: text.to_owned(),
     })
 }
 
 fn service(name: &str, value: &Value, default_image: String) -> Service {
     let has_build = value.get("build").is_some();
-    let deploy = &value["deploy"];
     Service {
         name: name.to_owned(),
         image: string(&value["image"]).or(has_build.then_some(default_image)),
@@ -43,7 +40,7 @@ fn service(name: &str, value: &Value, default_image: String) -> Service {
         pull_policy: string(&value["pull_policy"]),
         restart: restart(value),
         scale: number(&value["scale"])
-            .or(number(&deploy["replicas"]))
+            .or(number(&value["deploy"]["replicas"]))
             .unwrap_or(1),
         container_name: string(&value["container_name"]),
         network_mode: string(&value["network_mode"]),
@@ -66,8 +63,6 @@ fn service(name: &str, value: &Value, default_image: String) -> Service {
         inline_digest: String::new(),
         contents: Vec::new(),
         x_rollout: value.get("x-rollout").cloned(),
-        update_config: deploy.get("update_config").map(update_config),
-        rollback_config: deploy.get("rollback_config").map(update_config),
     }
 }
 
@@ -158,7 +153,7 @@ fn healthcheck(value: &Value) -> Healthcheck {
     }
 }
 
-fn hook(value: &Value) -> Hook {
+fn hook(value: &Value) -> ExecCommand {
     let environment = match &value["environment"] {
         Value::Object(_) => string_map(&value["environment"])
             .into_iter()
@@ -166,23 +161,12 @@ fn hook(value: &Value) -> Hook {
             .collect(),
         list => strings(list),
     };
-    Hook {
+    ExecCommand {
         command: strings(&value["command"]),
         user: string(&value["user"]),
         privileged: value["privileged"].as_bool().unwrap_or(false),
         working_dir: string(&value["working_dir"]),
         environment,
-    }
-}
-
-fn update_config(value: &Value) -> UpdateConfig {
-    UpdateConfig {
-        parallelism: number(&value["parallelism"]),
-        delay: time(&value["delay"]),
-        failure_action: string(&value["failure_action"]),
-        monitor: time(&value["monitor"]),
-        max_failure_ratio: value["max_failure_ratio"].as_f64(),
-        order: string(&value["order"]),
     }
 }
 

@@ -8,7 +8,9 @@ use std::{
 
 use serde_json::{Map, Value};
 
+use super::view::volumes::trimmed;
 use crate::{
+    docker::engine::ExecCommand,
     error::{Error, Result, did_you_mean},
     model::{ServiceKey, name_and_tag},
     settings::NOTIFY,
@@ -25,8 +27,6 @@ pub struct Project {
     pub raw: Value,
     /// The base of relative paths in its files.
     pub directory: PathBuf,
-    /// The output of `docker compose config`, with `$$`. It is a Compose file with the same config hashes.
-    pub text: String,
 }
 
 /// A field without a comment holds the key of the same name in the service or in `deploy`.
@@ -65,7 +65,7 @@ pub struct Service {
     pub labels: BTreeMap<String, String>,
     /// `healthcheck` of the file, not the image's `HEALTHCHECK`.
     pub healthcheck: Option<Healthcheck>,
-    pub pre_stop: Vec<Hook>,
+    pub pre_stop: Vec<ExecCommand>,
     /// `expose`, as written (`80`, `80/tcp`, `80-82`).
     pub expose: Vec<String>,
     /// SHA-256 in hex over the contents of its configs and secrets, which Compose's config hash leaves out. Empty without
@@ -75,8 +75,6 @@ pub struct Service {
     pub contents: Vec<Content>,
     /// `x-rollout`, as written.
     pub x_rollout: Option<Value>,
-    pub update_config: Option<UpdateConfig>,
-    pub rollback_config: Option<UpdateConfig>,
 }
 
 /// One config or secret of a service.
@@ -141,31 +139,6 @@ pub struct Healthcheck {
     pub timeout: Option<Duration>,
     pub start_period: Option<Duration>,
     pub retries: Option<u32>,
-}
-
-/// One entry of `pre_stop`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Hook {
-    pub command: Vec<String>,
-    pub user: Option<String>,
-    pub privileged: bool,
-    pub working_dir: Option<String>,
-    /// `environment`, as `KEY=value`.
-    pub environment: Vec<String>,
-}
-
-/// `deploy.update_config` or `deploy.rollback_config`; fields are `None` where the file does not set them.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct UpdateConfig {
-    /// 0 is all at once.
-    pub parallelism: Option<u32>,
-    pub delay: Option<Duration>,
-    /// `failure_action`, as written.
-    pub failure_action: Option<String>,
-    pub monitor: Option<Duration>,
-    pub max_failure_ratio: Option<f64>,
-    /// `order`, as written.
-    pub order: Option<String>,
 }
 
 impl Project {
@@ -305,8 +278,8 @@ pub(super) fn remove_addresses(of: &mut Map<String, Value>) {
     }
 }
 
-/// Compose expands variables in values, but not in keys.
-fn escape(value: &mut Value) {
+/// Doubles each `$`, which begins a variable in a Compose file. Compose expands variables in values, but not in keys.
+pub(super) fn escape(value: &mut Value) {
     match value {
         Value::String(text) => *text = text.replace('$', "$$"),
         Value::Array(all) => all.iter_mut().for_each(escape),
@@ -317,10 +290,36 @@ fn escape(value: &mut Value) {
     }
 }
 
+/// What a service shares a namespace or volumes with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target<'a> {
+    Service(&'a str),
+    Container(&'a str),
+}
+
+impl<'a> Target<'a> {
+    /// Reads one entry of `volumes_from`: `service[:mode]` or `container:name[:mode]`.
+    pub fn of_volumes(entry: &'a str) -> Option<Self> {
+        let mut words = entry.split(':');
+        match words.next()? {
+            "container" => words.next().map(Self::Container),
+            service => Some(Self::Service(service)),
+        }
+    }
+}
+
 impl Service {
     /// Its entry in [`Project::raw`].
     pub fn raw<'a>(&self, project: &'a Project) -> &'a Value {
         &project.raw["services"][&self.name]
+    }
+
+    /// The volumes of its image at whose place the file mounts nothing.
+    pub fn volumes_of_image<'a>(&self, declared: &'a [String]) -> impl Iterator<Item = &'a String> {
+        let mounted = self.mount_targets.iter();
+        let mounted: BTreeSet<String> = mounted.map(|path| trimmed(path).to_owned()).collect();
+        let all = declared.iter();
+        all.filter(move |path| !mounted.contains(trimmed(path)))
     }
 
     /// The last word of its image's name, such as `postgres`.

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::project::remove_addresses;
+use super::project::{escape, remove_addresses};
 use crate::yaml;
 
 mod host;
@@ -45,15 +45,16 @@ pub fn reproduce(original: &Original<'_>) -> Reproduced {
         made.put(key, original.settings[key].clone());
     }
     remove_addresses(&mut made.service);
-    let config = json!({
+    let mut config = json!({
         "name": original.project,
         "services": {original.service: made.service},
         "networks": made.networks,
         "volumes": made.volumes,
     });
+    escape(&mut config);
     Reproduced {
         // Plain values always serialize.
-        config: yaml::write(&escaped(config)).unwrap_or_default(),
+        config: yaml::write(&config).unwrap_or_default(),
         lost: made.lost,
     }
 }
@@ -259,19 +260,6 @@ fn duration(nanos: u64) -> String {
     match nanos % 1_000_000 {
         0 => format!("{}ms", nanos / 1_000_000),
         _ => format!("{nanos}ns"),
-    }
-}
-
-/// Doubles each `$`, which begins a variable in a Compose file.
-fn escaped(value: Value) -> Value {
-    match value {
-        Value::String(text) => Value::String(text.replace('$', "$$")),
-        Value::Array(list) => list.into_iter().map(escaped).collect(),
-        Value::Object(map) => {
-            let entries = map.into_iter().map(|(key, value)| (key, escaped(value)));
-            Value::Object(entries.collect())
-        }
-        other => other,
     }
 }
 

@@ -11,10 +11,7 @@ use std::{
 
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::{
-    net::{UnixListener, UnixStream},
-    task::{JoinHandle, JoinSet},
-};
+use tokio::net::UnixStream;
 
 pub use rewrite::Subject;
 use serve::Handler;
@@ -24,7 +21,6 @@ use crate::docker::{http::Upstream, private_socket::PrivateSocket};
 /// A running view. A drop ends it and deletes its socket.
 pub struct View {
     socket: PrivateSocket,
-    server: JoinHandle<()>,
     refused: Arc<Mutex<Vec<String>>>,
 }
 
@@ -36,7 +32,6 @@ impl View {
         subject: Subject,
         lock: Option<String>,
     ) -> io::Result<Self> {
-        let (socket, listener) = PrivateSocket::listen().await?;
         let refused = Arc::default();
         let handler = Handler {
             engine,
@@ -44,11 +39,10 @@ impl View {
             lock: lock.map(Arc::from),
             refused: Arc::clone(&refused),
         };
-        Ok(Self {
-            socket,
-            server: tokio::spawn(serve(listener, handler)),
-            refused,
-        })
+        let failure = "the compose view could not accept a connection";
+        let served = move |stream| connection(stream, handler.clone());
+        let socket = PrivateSocket::serve(failure, served).await?;
+        Ok(Self { socket, refused })
     }
 
     /// The value for `DOCKER_HOST`.
@@ -59,30 +53,6 @@ impl View {
     /// The first refused action of Compose; it completes "to …".
     pub fn first_refusal(&self) -> Option<String> {
         self.refused.lock().ok()?.first().cloned()
-    }
-}
-
-impl Drop for View {
-    fn drop(&mut self) {
-        self.server.abort();
-    }
-}
-
-/// The set ends its connections when this future is dropped.
-async fn serve(listener: UnixListener, handler: Handler) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => { connections.spawn(connection(stream, handler.clone())); }
-                Err(error) => {
-                    // Out of file descriptors, for example; the delay lets other connections close.
-                    tracing::warn!(%error, "the compose view could not accept a connection");
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                }
-            },
-            Some(_) = connections.join_next() => {}
-        }
     }
 }
 

@@ -21,7 +21,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use bollard::{
@@ -65,6 +65,8 @@ const LOG_LINES: &str = "15";
 const REPARSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long an ended helper may block the removal of a container.
 const HELPER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long another removal of the same container may take.
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection to one engine; clones share it.
 #[derive(Clone)]
@@ -154,7 +156,7 @@ pub struct ExecOutcome {
 }
 
 /// A command to run in a container, as Compose's `pre_stop` and docker-rollout's hook define it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExecCommand {
     pub command: Vec<String>,
     /// The container's own user where `None`.
@@ -251,13 +253,9 @@ impl Engine {
     ) -> Result<Vec<Replica>> {
         let mut replicas = self.inspected(shared::of_service(listed, key)).await?;
         replicas.sort_by_key(|replica| {
-            (
-                replica
-                    .labels
-                    .get(label::COMPOSE_NUMBER)
-                    .and_then(|n| n.parse::<u32>().ok()),
-                replica.name.clone(),
-            )
+            let number = replica.labels.get(label::COMPOSE_NUMBER);
+            let number = number.and_then(|n| n.parse::<u32>().ok());
+            (number, replica.name.clone())
         });
         Ok(replicas)
     }
@@ -276,29 +274,27 @@ impl Engine {
     /// Lists the containers that have all of these labels.
     pub async fn matching(&self, labels: Vec<String>, all: bool) -> Result<Vec<ContainerSummary>> {
         let filters = HashMap::from([("label".to_owned(), labels)]);
-        let options = query::ListContainersOptionsBuilder::default()
-            .all(all)
-            .filters(&filters)
-            .build();
-        let asked = async || self.reader().list_containers(Some(options.clone())).await;
-        let list = again(REPARSE_TIMEOUT, is_unparsable, asked).await;
-        list.map_err(|error| failed("list containers", &error))
+        let options = query::ListContainersOptionsBuilder::default();
+        self.list(options.all(all).filters(&filters)).await
     }
 
     /// Lists running containers. One in another container's network namespace is shown with that container's networks.
     pub async fn running(&self) -> Result<Vec<ContainerSummary>> {
-        Ok(shared::with_networks(self.list(false).await?))
+        let running = self.list(query::ListContainersOptionsBuilder::default());
+        Ok(shared::with_networks(running.await?))
     }
 
     /// Lists containers in any state.
     pub async fn containers(&self) -> Result<Vec<ContainerSummary>> {
-        self.list(true).await
+        self.list(query::ListContainersOptionsBuilder::default().all(true))
+            .await
     }
 
-    async fn list(&self, all: bool) -> Result<Vec<ContainerSummary>> {
-        let options = query::ListContainersOptionsBuilder::default()
-            .all(all)
-            .build();
+    async fn list(
+        &self,
+        options: query::ListContainersOptionsBuilder,
+    ) -> Result<Vec<ContainerSummary>> {
+        let options = options.build();
         let asked = async || self.reader().list_containers(Some(options.clone())).await;
         let list = again(REPARSE_TIMEOUT, is_unparsable, asked).await;
         list.map_err(|error| failed("list containers", &error))
@@ -307,11 +303,8 @@ impl Engine {
     /// `None` where the container does not exist.
     pub async fn inspect(&self, id: &str) -> Result<Option<ContainerInspectResponse>> {
         let asked = async || self.reader().inspect_container(id, None).await;
-        match again(REPARSE_TIMEOUT, is_unparsable, asked).await {
-            Ok(inspect) => Ok(Some(inspect)),
-            Err(error) if is_status(&error, 404) => Ok(None),
-            Err(error) => Err(failed("inspect a container", &error)),
-        }
+        let inspected = again(REPARSE_TIMEOUT, is_unparsable, asked).await;
+        found(inspected, "inspect a container")
     }
 
     /// `None` where the replica does not exist any more.
@@ -321,11 +314,8 @@ impl Engine {
 
     /// Inspects an image by reference or id; `None` where the engine does not have it.
     pub async fn image(&self, reference: &str) -> Result<Option<Image>> {
-        match self.reader().inspect_image(reference).await {
-            Ok(image) => Ok(Some(image_of(image))),
-            Err(error) if is_status(&error, 404) => Ok(None),
-            Err(error) => Err(failed("inspect an image", &error)),
-        }
+        let inspected = self.reader().inspect_image(reference).await;
+        Ok(found(inspected, "inspect an image")?.map(image_of))
     }
 
     /// Container events (`start`, `die`, `destroy`, `health_status`, …) from now on.
@@ -391,22 +381,16 @@ impl Engine {
         };
         match again(HELPER_TIMEOUT, is_joined, removed).await {
             // 409: another removal is in progress.
-            Err(error) if is_status(&error, 409) => self.wait_removed(id).await,
+            Err(error) if is_status(&error, 409) => {
+                let _ = timeout(REMOVAL_TIMEOUT, self.was_removed(&id.0)).await;
+                match self.inspect(&id.0).await? {
+                    None => Ok(()),
+                    Some(_) => Err(Error::failed(format!(
+                        "container {id} could not be removed"
+                    ))),
+                }
+            }
             other => tolerate(other, &[404], "remove a container"),
-        }
-    }
-
-    async fn wait_removed(&self, id: &ContainerId) -> Result<()> {
-        let options = query::WaitContainerOptionsBuilder::default()
-            .condition("removed")
-            .build();
-        let mut removal = self.docker.wait_container(&id.0, Some(options));
-        let _ = tokio::time::timeout(Duration::from_secs(10), removal.next()).await;
-        match self.inspect(&id.0).await? {
-            None => Ok(()),
-            Some(_) => Err(Error::failed(format!(
-                "container {id} could not be removed"
-            ))),
         }
     }
 
@@ -440,14 +424,16 @@ impl Engine {
     pub async fn clock_ms(&self) -> u64 {
         match self.own_clock_ms().await {
             Some(ms) => ms,
-            None => since_1970(std::time::SystemTime::now()),
+            None => UNIX_EPOCH
+                .elapsed()
+                .map_or(0, |since| since.as_millis() as u64),
         }
     }
 
     /// The engine's clock; `None` where the engine does not report it.
     pub async fn own_clock_ms(&self) -> Option<u64> {
         let time = self.reader().info().await.ok()?.system_time?;
-        instant(&time).map(since_1970)
+        Some(since_1970(&time)?.as_millis() as u64)
     }
 
     /// Removes one of our own containers, also while it runs.
@@ -509,30 +495,23 @@ fn content(layers: &[String], config: &serde_json::Value) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn since_1970(time: std::time::SystemTime) -> u64 {
-    time.duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis() as u64)
-}
-
-/// Reads RFC 3339 with an offset, as the engine writes it; humantime reads UTC only.
-fn instant(time: &str) -> Option<std::time::SystemTime> {
-    let at = time.rfind(['+', '-', 'Z']).filter(|at| *at > 10)?;
-    let (local, offset) = time.split_at(at);
-    let local = humantime::parse_rfc3339(&format!("{local}Z")).ok()?;
-    let Some((hours, minutes)) = offset[1..].split_once(':') else {
-        return Some(local);
-    };
-    // As u8 the sum cannot overflow.
-    let (hours, minutes): (u8, u8) = (hours.parse().ok()?, minutes.parse().ok()?);
-    let offset_by = Duration::from_secs(u64::from(hours) * 3600 + u64::from(minutes) * 60);
-    match offset.starts_with('-') {
-        true => local.checked_add(offset_by),
-        false => local.checked_sub(offset_by),
-    }
+/// Reads RFC 3339 with an offset, as the engine writes it.
+fn since_1970(time: &str) -> Option<Duration> {
+    let read = time.parse::<jiff::Timestamp>().ok()?;
+    read.as_duration().try_into().ok()
 }
 
 fn is_status(error: &Bollard, status: u16) -> bool {
     matches!(error, Bollard::DockerResponseServerError { status_code, .. } if *status_code == status)
+}
+
+/// `None` where the engine has nothing of that name.
+fn found<T>(answer: Result<T, Bollard>, what: &str) -> Result<Option<T>> {
+    match answer {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if is_status(&error, 404) => Ok(None),
+        Err(error) => Err(failed(what, &error)),
+    }
 }
 
 /// Treats errors with one of the `accepted` status codes as success.
@@ -652,25 +631,17 @@ mod tests {
 
     #[test]
     fn a_time_with_an_offset_is_the_same_instant_as_in_utc() {
-        let utc = instant("2026-11-25T08:26:11.5Z").unwrap();
+        let utc = since_1970("2026-11-25T08:26:11.5Z").unwrap();
         for same in ["2026-11-25T10:26:11.5+02:00", "2026-11-25T02:56:11.5-05:30"] {
-            assert_eq!(instant(same), Some(utc), "{same}");
+            assert_eq!(since_1970(same), Some(utc), "{same}");
         }
-        assert_eq!(instant("soon"), None);
+        assert_eq!(since_1970("soon"), None);
     }
 
     proptest! {
         #[test]
         fn any_text_is_an_instant_or_none(text in mutated_text("2026-11-25T10:26:11.5+02:00")) {
-            instant(&text);
+            since_1970(&text);
         }
-    }
-
-    #[test]
-    fn an_offset_that_overflows_is_no_instant() {
-        assert_eq!(
-            instant("2026-11-25T10:26:11.5+18446744073709551615:00"),
-            None
-        );
     }
 }

@@ -1,13 +1,18 @@
-//! A unix socket that only this user can open. It is deleted on drop.
+//! A unix socket that only this user can open, and what serves it. A drop ends and deletes it.
 
 use std::{
     io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use tempfile::TempDir;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    task::{JoinHandle, JoinSet},
+    time::sleep,
+};
 
 /// `sun_path` in `sockaddr_un` has 108 bytes on Linux and 104 on other systems, with its terminator.
 const MAX_SOCKET_PATH: usize = 103;
@@ -17,21 +22,60 @@ const PREFIX: &str = "rollout-view-";
 /// A socket of mode 0600 in a directory of mode 0700.
 pub struct PrivateSocket {
     directory: TempDir,
+    server: JoinHandle<()>,
 }
 
 impl PrivateSocket {
-    /// Fails where no directory can be created in which the path is short enough.
-    pub async fn listen() -> io::Result<(Self, UnixListener)> {
+    /// Has `connection` serve each connection; `failure` is logged where one cannot be accepted. Fails where no directory
+    /// can be created in which the path is short enough.
+    pub async fn serve<F>(
+        failure: &'static str,
+        connection: impl Fn(UnixStream) -> F + Send + 'static,
+    ) -> io::Result<Self>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let directory = private_directory().await?;
         let socket = directory.path().join(SOCKET);
         let listener = UnixListener::bind(&socket)?;
         std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o600))?;
-        Ok((Self { directory }, listener))
+        let server = tokio::spawn(accept(listener, failure, connection));
+        Ok(Self { directory, server })
     }
 
     /// The value for `DOCKER_HOST`.
     pub fn docker_host(&self) -> String {
         format!("unix://{}", self.directory.path().join(SOCKET).display())
+    }
+}
+
+impl Drop for PrivateSocket {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+/// The set ends its connections when this future is dropped.
+async fn accept<F>(
+    listener: UnixListener,
+    failure: &'static str,
+    connection: impl Fn(UnixStream) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => { connections.spawn(connection(stream)); }
+                Err(error) => {
+                    // Out of file descriptors, for example; the delay lets other connections close.
+                    tracing::warn!(%error, "{failure}");
+                    sleep(Duration::from_millis(50)).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+        }
     }
 }
 
@@ -82,7 +126,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_socket_is_private_and_deleted_on_drop() {
-        let (socket, _listener) = PrivateSocket::listen().await.unwrap();
+        let socket = PrivateSocket::serve("", async |_| {}).await.unwrap();
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         let directory = socket.directory.path().to_owned();
         assert_eq!(mode(&directory), 0o700);

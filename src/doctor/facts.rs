@@ -2,11 +2,9 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use bollard::models::HealthConfig;
-
 use crate::{
     compose::{Project, Service},
-    docker::engine::{About, shared::Joined},
+    docker::engine::{About, Image, shared::Joined},
     error::Error,
     here::LostBind,
     model::Replica,
@@ -108,11 +106,7 @@ pub struct ServiceFacts {
     /// Whether it runs to completion, and others wait for that.
     pub runs_once: bool,
     pub olds: Vec<Replica>,
-    /// Volumes that its image declares.
-    pub image_volumes: Vec<String>,
-    /// Ports that its image exposes, such as `80/tcp`.
-    pub image_ports: Vec<String>,
-    pub image_check: Option<HealthConfig>,
+    pub image: Image,
     /// The paths of programs in its containers that can request a page.
     pub programs: Option<Vec<String>>,
     /// The labels of its new version.

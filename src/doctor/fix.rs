@@ -51,31 +51,32 @@ impl Fix {
     }
 
     /// A setting of `x-rollout`: no command has to run after the edit.
-    pub fn setting(text: impl Into<String>, service: &str, key: &str, value: Value) -> Self {
+    pub fn setting(text: impl Into<String>, service: &str, key: &str, value: &str) -> Self {
+        let at = ["services", service, "x-rollout"];
         Self {
-            text: text.into(),
-            edits: vec![set(
-                &["services", service, "x-rollout"],
-                json!({key: value}),
-            )],
-            run: None,
+            edits: vec![set(&at, json!({key: value}))],
+            ..Self::text(text)
         }
+    }
+
+    /// The setting for a service that cannot run twice; `condition` says when that is so.
+    pub fn recreate(service: &str, condition: &str) -> Self {
+        let text =
+            format!("{condition}let rollouts stop the old set of {service} first, with a gap");
+        Self::setting(text, service, "strategy", "recreate")
     }
 
     pub fn run(text: impl Into<String>, command: impl Into<String>) -> Self {
         Self {
-            text: text.into(),
-            edits: Vec::new(),
             run: Some(command.into()),
+            ..Self::text(text)
         }
     }
 
     pub fn of_hint(error: &Error) -> Option<Self> {
         error.hint.as_ref().map(Self::text)
     }
-}
 
-impl Fix {
     /// What to do for each edit, with the lines to paste. Everything to set comes last, as one snippet that begins at the
     /// top of the Compose file.
     pub fn instructions(&self) -> Vec<(String, String)> {

@@ -41,14 +41,12 @@ fn engine(about: &About) -> Finding {
         return podman(about);
     }
     let text = format!("answers: {}, API {}", about.version, about.api);
-    let old = older(&about.version, ENGINE).then(|| {
-        let why = format!("releases before {ENGINE} are untested");
-        (
-            why,
+    match older(&about.version, ENGINE) {
+        false => Finding::ok(Check::Engine, "docker", text),
+        true => untested(Check::Engine, "docker", &text, ENGINE).fix(Fix::text(
             "update the engine: https://docs.docker.com/engine/install/",
-        )
-    });
-    finding(Check::Engine, "docker", text, old)
+        )),
+    }
 }
 
 fn podman(about: &About) -> Finding {
@@ -56,37 +54,26 @@ fn podman(about: &About) -> Finding {
         "answers: Podman {} in place of Docker, API {}",
         about.version, about.api
     );
-    let old = older(&about.version, PODMAN).then(|| {
-        let why = format!("before {PODMAN}, newer Composes recreate every container at each up");
-        (why, "update Podman")
-    });
-    finding(Check::Engine, "podman", text, old)
+    if !older(&about.version, PODMAN) {
+        return Finding::ok(Check::Engine, "podman", text);
+    }
+    let why = format!("before {PODMAN}, newer Composes recreate every container at each up");
+    Finding::warn(Check::Engine, "podman", format!("{text}; {why}")).fix(Fix::text("update Podman"))
 }
 
 fn compose(version: &str) -> Finding {
-    let old = older(version, COMPOSE).then(|| {
-        let why = format!("releases before {COMPOSE} are untested");
-        (
-            why,
+    let text = format!("answers: {version}");
+    match older(version, COMPOSE) {
+        false => Finding::ok(Check::Compose, "docker compose", text),
+        true => untested(Check::Compose, "docker compose", &text, COMPOSE).fix(Fix::text(
             "update the plugin docker-compose-plugin: https://docs.docker.com/compose/install/",
-        )
-    });
-    finding(
-        Check::Compose,
-        "docker compose",
-        format!("answers: {version}"),
-        old,
-    )
+        )),
+    }
 }
 
-/// `old` says what is wrong with an old release, and what to do.
-fn finding(check: Check, subject: &str, text: String, old: Option<(String, &str)>) -> Finding {
-    match old {
-        None => Finding::ok(check, subject, text),
-        Some((why, fix)) => {
-            Finding::warn(check, subject, format!("{text}; {why}")).fix(Fix::text(fix))
-        }
-    }
+fn untested(check: Check, subject: &str, text: &str, least: Version) -> Finding {
+    let text = format!("{text}; releases before {least} are untested");
+    Finding::warn(check, subject, text)
 }
 
 /// An unreadable version counts as new: forks number their releases differently.

@@ -108,7 +108,7 @@ fn slow(service: &ServiceFacts, times: &Times) -> Option<Finding> {
         shown(wait)
     );
     let longer = shown(times.start_period + Duration::from_secs(30));
-    let fix = Fix::setting("let rollouts wait longer", name, "timeout", json!(longer));
+    let fix = Fix::setting("let rollouts wait longer", name, "timeout", &longer);
     Some(Finding::warn(Check::HealthCheck, name, text).fix(fix))
 }
 
@@ -142,7 +142,7 @@ fn shown(span: Duration) -> String {
 fn times(service: &ServiceFacts) -> Option<Times> {
     let none = Healthcheck::default();
     let own = service.service.healthcheck.as_ref().unwrap_or(&none);
-    let image = service.image_check.clone().unwrap_or_default();
+    let image = service.image.check.clone().unwrap_or_default();
     let runs = |test: &[String]| test.first().is_some_and(|first| first != "NONE");
     let tested =
         runs(&own.test) || (own.test.is_empty() && runs(image.test.as_deref().unwrap_or_default()));
@@ -213,7 +213,7 @@ fn block(service: &ServiceFacts) -> Fix {
             ),
             name,
             "ready-http",
-            json!("/"),
+            "/",
         ),
         None => Fix::text(format!(
             "give {name} a healthcheck with a program of its own"
@@ -232,7 +232,7 @@ fn with_test(name: &str, test: Value) -> Fix {
 }
 
 pub fn exposed(service: &ServiceFacts) -> Vec<u16> {
-    tcp(&exposed::exposed(&service.service, &service.image_ports))
+    tcp(&exposed::exposed(&service.service, &service.image.ports))
 }
 
 /// The HTTP port: the one that Traefik uses, else the lowest exposed one.
@@ -240,10 +240,7 @@ fn port(service: &ServiceFacts) -> Option<u16> {
     let http = routed(&service.labels, &exposed(service))
         .into_iter()
         .find(|(_, spoken)| *spoken == crate::namespace::traffic::Protocol::Http1);
-    match service.is_routed() {
-        true => http.map(|(port, _)| port),
-        false => None,
-    }
+    http.map(|(port, _)| port).filter(|_| service.is_routed())
 }
 
 #[cfg(test)]

@@ -58,7 +58,7 @@ fn a_check_that_gives_up_after_seconds_is_a_warning() {
 fn the_images_own_check_counts_unless_the_file_switches_it_off() {
     let of_image = |yaml: &str| {
         let (facts, mut service) = testing::of(yaml);
-        service.image_check = Some(HealthConfig {
+        service.image.check = Some(HealthConfig {
             test: Some(vec!["CMD".to_owned(), "true".to_owned()]),
             interval: Some(5_000_000_000),
             ..HealthConfig::default()
@@ -99,7 +99,7 @@ fn a_page_that_a_rollout_asks_for_takes_the_place_of_a_check() {
 #[test]
 fn the_longest_times_and_the_most_retries_of_an_image_overflow_nothing() {
     let (facts, mut service) = testing::of("image: a");
-    service.image_check = Some(HealthConfig {
+    service.image.check = Some(HealthConfig {
         test: Some(vec!["CMD".to_owned(), "true".to_owned()]),
         interval: Some(i64::MAX),
         timeout: Some(i64::MAX),

@@ -1,6 +1,6 @@
 //! What two sets of a service would both use although it exists once: devices, and a fixed hostname.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Check, Facts, Finding, Fix, ServiceFacts};
 use crate::compose::edits::remove;
@@ -35,12 +35,8 @@ fn devices(name: &str, raw: &Value) -> Option<Finding> {
         keys.join(", ")
     );
     (!keys.is_empty()).then(|| {
-        Finding::warn(Check::Devices, name, text).fix(Fix::setting(
-            format!("if only one process at a time may use it, let rollouts stop the old set of {name} first, with a gap"),
-            name,
-            "strategy",
-            json!("recreate"),
-        ))
+        let fix = Fix::recreate(name, "if only one process at a time may use it, ");
+        Finding::warn(Check::Devices, name, text).fix(fix)
     })
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{Facts, Reads, ServiceFacts, TraefikFacts};
 use crate::{
     compose::Service,
+    docker::engine::Image,
     error::Error,
     model::label,
     plan::simulator,
@@ -79,9 +80,7 @@ pub fn service(name: &str) -> ServiceFacts {
         replicas: 1,
         runs_once: false,
         olds: vec![simulator::old("old")],
-        image_volumes: Vec::new(),
-        image_ports: Vec::new(),
-        image_check: None,
+        image: Image::default(),
         programs: None,
         labels: labels.into(),
         is_labelled: false,

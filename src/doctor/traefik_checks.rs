@@ -71,7 +71,7 @@ mod tests {
         traefik.config = StaticConfig::of_arguments(&format!("--providers.docker {options}"));
         service.fronts = vec![traefik.name.clone()];
         facts.traefiks = vec![traefik];
-        service.image_ports = vec!["80/tcp".to_owned()];
+        service.image.ports = vec!["80/tcp".to_owned()];
         service.way = Ok(Way {
             routes: true,
             down: down.iter().map(|own| (*own).to_owned()).collect(),

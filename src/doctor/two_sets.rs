@@ -22,7 +22,7 @@ pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
         &facts.project,
         own,
         service.replicas,
-        &service.image_volumes,
+        &service.image.volumes,
         &service.joined,
     );
     let allowed = |problem: &Problem| {
@@ -70,7 +70,7 @@ fn fix(facts: &Facts, service: &ServiceFacts, problem: &Problem) -> Fix {
         Kind::StaticAddress => Fix::edit_of(
             name,
             format!("let Traefik find {name} by its labels, and remove its fixed addresses"),
-            addresses(facts, service),
+            of_networks(facts, service, &["ipv4_address", "ipv6_address"]),
         ),
         Kind::MacAddress => Fix::edit_of(name, "remove it", mac(facts, service)),
         Kind::ContainerName => Fix::edit_of(
@@ -86,27 +86,13 @@ fn fix(facts: &Facts, service: &ServiceFacts, problem: &Problem) -> Fix {
             ),
             volumes(service),
         ),
-        Kind::HostPort | Kind::NetworkMode => recreate(service, problem),
+        Kind::HostPort | Kind::NetworkMode => Fix::recreate(name, ""),
         Kind::Joined if problem.hint == UP => Fix::run(
             format!("replace {name} together with what uses its containers, with a gap"),
             super::fix::UP,
         ),
         Kind::Joined | Kind::UnknownDependency => Fix::text(problem.hint.clone()),
     }
-}
-
-/// The fix for a service that cannot run twice.
-pub fn recreate(service: &ServiceFacts, problem: &Problem) -> Fix {
-    debug_assert!(problem.hint.contains("recreate"));
-    Fix::setting(
-        format!(
-            "let rollouts stop the old set of {} first, with a gap",
-            service.name()
-        ),
-        service.name(),
-        "strategy",
-        json!("recreate"),
-    )
 }
 
 /// Traefik also reads the published port as the one to send to, so the service still exposes it.
@@ -146,56 +132,36 @@ fn entry(port: &PublishedPort) -> Value {
     json!(format!("{address}{}/{}", port.target, port.protocol))
 }
 
-fn addresses(facts: &Facts, service: &ServiceFacts) -> Vec<Edit> {
+/// Removes these keys wherever the networks of a service have them.
+fn of_networks(facts: &Facts, service: &ServiceFacts, keys: &[&str]) -> Vec<Edit> {
     let networks = service.service.raw(&facts.project)["networks"].as_object();
-    let has = |settings: &Value, key: &str| !settings[key].is_null();
-    let found = networks
-        .into_iter()
-        .flatten()
-        .flat_map(|(network, settings)| {
-            let keys = ["ipv4_address", "ipv6_address"].into_iter();
-            keys.filter(move |key| has(settings, key))
-                .map(move |key| remove(&["services", service.name(), "networks", network, key]))
-        });
-    found.collect()
+    let mut edits = Vec::new();
+    for (network, settings) in networks.into_iter().flatten() {
+        let given = keys.iter().filter(|key| !settings[**key].is_null());
+        let at = |key: &&str| remove(&["services", service.name(), "networks", network, key]);
+        edits.extend(given.map(at));
+    }
+    edits
 }
 
 fn mac(facts: &Facts, service: &ServiceFacts) -> Vec<Edit> {
-    let (raw, name) = (service.service.raw(&facts.project), service.name());
     let key = "mac_address";
-    let networks = raw["networks"].as_object();
-    let of_networks = networks
-        .into_iter()
-        .flatten()
-        .filter(|(_, own)| !own[key].is_null());
-    let own = (!raw[key].is_null()).then(|| remove(&["services", name, key]));
-    own.into_iter()
-        .chain(
-            of_networks.map(|(network, _)| remove(&["services", name, "networks", network, key])),
-        )
-        .collect()
+    let is_given = !service.service.raw(&facts.project)[key].is_null();
+    let own = is_given.then(|| remove(&["services", service.name(), key]));
+    let of_networks = of_networks(facts, service, &[key]);
+    own.into_iter().chain(of_networks).collect()
 }
 
 /// A named volume at the same place, named after its purpose.
 fn volumes(service: &ServiceFacts) -> Vec<Edit> {
     let name = service.name();
     let own = &service.service;
-    let mounted = |target: &&String| {
-        let plain = |path: &str| path.trim_end_matches('/').to_owned();
-        own.mount_targets
-            .iter()
-            .any(|known| plain(known) == plain(target))
-    };
-    let of_image: Vec<&String> = service
-        .image_volumes
-        .iter()
-        .filter(|own| !mounted(own))
-        .collect();
     let mut edits: Vec<Edit> = own
         .anonymous_volumes
         .iter()
         .map(|target| remove_mount(name, target))
         .collect();
+    let of_image = own.volumes_of_image(&service.image.volumes);
     let targets = own.anonymous_volumes.iter().chain(of_image);
     let mut mounts = Vec::new();
     let mut names = serde_json::Map::new();

@@ -8,7 +8,7 @@ const ROUTED: &str = "image: app\nlabels: {traefik.enable: 'true'}\n";
 /// What is found, and the edits against it as people see them.
 fn found(yaml: &str) -> Vec<(Check, String)> {
     let (facts, mut service) = testing::of(&format!("{ROUTED}{yaml}"));
-    service.image_volumes = Vec::new();
+    service.image.volumes = Vec::new();
     let printed = |finding: Finding| {
         let printed = finding.fix.unwrap().instructions().into_iter();
         let printed: Vec<String> = printed
@@ -82,7 +82,7 @@ fn what_the_settings_allow_is_no_reason() {
 #[test]
 fn a_volume_of_the_image_gets_a_name_too() {
     let (facts, mut service) = testing::of("image: postgres");
-    service.image_volumes = vec!["/var/lib/postgresql/data".to_owned()];
+    service.image.volumes = vec!["/var/lib/postgresql/data".to_owned()];
     let found = check(&facts, &service).remove(0);
     let printed = found.fix.unwrap().instructions();
     assert_eq!(

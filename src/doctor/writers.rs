@@ -70,12 +70,7 @@ pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
         let text = format!(
             "both versions of {name} would write {source} at {target} during a rollout: {why}"
         );
-        Finding::warn(Check::SingleWriter, name, text).fix(Fix::setting(
-            format!("let rollouts stop the old set of {name} first, with a gap"),
-            name,
-            "strategy",
-            json!("recreate"),
-        ))
+        Finding::warn(Check::SingleWriter, name, text).fix(Fix::recreate(name, ""))
     };
     let sure = mounts
         .iter()

@@ -46,7 +46,7 @@ pub enum Ask {
 }
 
 /// One HTTP/1.1 request, and the answer that passes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Http {
     /// Over TLS, with any certificate.
     pub tls: bool,
@@ -65,13 +65,9 @@ pub struct Http {
 impl Http {
     pub fn get(path: &str) -> Self {
         Self {
-            tls: false,
             method: "GET".to_owned(),
             path: path.to_owned(),
-            host: None,
-            headers: BTreeMap::new(),
-            status: None,
-            follow: false,
+            ..Self::default()
         }
     }
 

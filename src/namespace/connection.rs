@@ -10,7 +10,7 @@ use super::http1::{Http1, OutOfSync, begins_request};
 use super::outstanding::{Evidence, Outstanding};
 use super::packets::segment::Segment;
 use super::traffic::Protocol;
-use super::wire::Wire;
+use super::wire::{Counter, Wire};
 
 #[derive(Debug)]
 pub struct Connection {
@@ -61,10 +61,8 @@ impl Connection {
 
     /// Takes the next segment, at `now` milliseconds. Returns what it adds to the counts.
     pub fn segment(&mut self, now: u64, segment: &Segment<'_>) -> Wire {
-        match &mut self.content {
-            Content::Http1(http) => http.counter.at = segment.at,
-            Content::H2(h2) => h2.counter.at = segment.at,
-            Content::Beginning(_) | Content::Unknown => {}
+        if let Some(counter) = self.counter() {
+            counter.at = segment.at;
         }
         self.follow(now, segment);
         self.take_counted();
@@ -101,13 +99,17 @@ impl Connection {
         }
     }
 
+    fn counter(&mut self) -> Option<&mut Counter> {
+        match &mut self.content {
+            Content::Http1(http) => Some(&mut http.counter),
+            Content::H2(h2) => Some(&mut h2.counter),
+            Content::Beginning(_) | Content::Unknown => None,
+        }
+    }
+
     fn take_counted(&mut self) {
-        let counter = match &mut self.content {
-            Content::Http1(http) => &mut http.counter,
-            Content::H2(h2) => &mut h2.counter,
-            Content::Beginning(_) | Content::Unknown => return,
-        };
-        self.counted.add(&std::mem::take(&mut counter.wire));
+        let counted = self.counter().map(|own| std::mem::take(&mut own.wire));
+        self.counted.add(&counted.unwrap_or_default());
     }
 
     /// The kernel dropped packets, perhaps some of this connection.
@@ -308,7 +310,7 @@ fn is_encrypted(data: &[u8]) -> bool {
 /// a frame.
 fn unknown(protocol: Protocol) -> Content {
     match protocol {
-        Protocol::H2c => Content::H2(H2::joined()),
+        Protocol::H2c => Content::H2(H2::default()),
         Protocol::Http1 | Protocol::Stream => Content::Unknown,
     }
 }

@@ -23,8 +23,8 @@ const MOST_STREAMS: usize = 10_000;
 /// The longest header fields that are read, in bytes.
 const MOST_FIELDS: usize = 64 * 1024;
 
-/// Both directions of a connection.
-#[derive(Debug)]
+/// Both directions of a connection; the default is one captured from its middle.
+#[derive(Debug, Default)]
 pub struct H2 {
     inbound: Frames,
     outbound: Frames,
@@ -60,27 +60,9 @@ impl H2 {
         Self {
             inbound: Frames::at_preface(),
             outbound: Frames::at_frame(),
-            open: HashMap::new(),
-            newest: 0,
-            first: None,
             followed_since: Some(0),
             from_start: true,
-            statuses: Statuses::default(),
-            fields: None,
-            answered_at: 0,
-            given_up: false,
-            counter: Counter::default(),
-        }
-    }
-
-    /// A connection captured from its middle.
-    pub fn joined() -> Self {
-        Self {
-            inbound: Frames::Lost,
-            outbound: Frames::Lost,
-            followed_since: None,
-            from_start: false,
-            ..Self::from_start()
+            ..Self::default()
         }
     }
 
@@ -170,7 +152,7 @@ impl H2 {
             *self = Self {
                 newest,
                 counter,
-                ..Self::joined()
+                ..Self::default()
             };
         }
     }

@@ -115,20 +115,12 @@ impl Probe {
 type Try = (Vec<SocketAddr>, JoinHandle<Result<String, String>>);
 
 /// Tries that run one after another, on targets that may change.
+#[derive(Default)]
 struct Tries {
     running: Option<Try>,
     last: Option<(Vec<SocketAddr>, Result<String, String>)>,
-    next: Instant,
-}
-
-impl Default for Tries {
-    fn default() -> Self {
-        Self {
-            running: None,
-            last: None,
-            next: Instant::now(),
-        }
-    }
+    /// When the next try is due; `None` before the first.
+    next: Option<Instant>,
 }
 
 impl Tries {
@@ -145,8 +137,9 @@ impl Tries {
             let outcome = task.await.unwrap_or_else(|error| Err(error.to_string()));
             self.last = Some((tried, outcome));
         }
-        if self.running.is_none() && Instant::now() >= self.next {
-            self.next = Instant::now() + TRY_EVERY;
+        let is_due = self.next.is_none_or(|next| Instant::now() >= next);
+        if self.running.is_none() && is_due {
+            self.next = Some(Instant::now() + TRY_EVERY);
             let task = tokio::spawn(trying(targets.clone()));
             self.running = Some((targets.clone(), task));
         }

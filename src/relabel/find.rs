@@ -3,7 +3,7 @@
 use bollard::models::ContainerSummary;
 
 use crate::{
-    docker::engine::summary::name,
+    docker::engine::summary::{self, name},
     error::{Error, Result, did_you_mean},
     model::{ContainerId, label},
 };
@@ -12,7 +12,7 @@ use crate::{
 pub fn container(all: &[ContainerSummary], given: &str) -> Result<ContainerId> {
     let all: Vec<(&str, String, &ContainerSummary)> = all
         .iter()
-        .filter(|own| label_of(own, label::ROLE).is_none())
+        .filter(|own| summary::label(own, label::ROLE).is_none())
         .filter_map(|own| Some((own.id.as_deref()?, name(own), own)))
         .collect();
     let wanted = given.trim_start_matches('/');
@@ -41,7 +41,7 @@ pub fn container(all: &[ContainerSummary], given: &str) -> Result<ContainerId> {
     }
     let of_service: Vec<&str> = all
         .iter()
-        .filter(|(.., own)| label_of(own, label::COMPOSE_SERVICE) == Some(wanted))
+        .filter(|(.., own)| summary::label(own, label::COMPOSE_SERVICE) == Some(wanted))
         .map(|(_, name, _)| name.as_str())
         .collect();
     if !of_service.is_empty() {
@@ -56,10 +56,6 @@ pub fn container(all: &[ContainerSummary], given: &str) -> Result<ContainerId> {
         Error::refused(format!("no container {given:?} on this engine{guess}"))
             .hint("docker ps shows their names"),
     )
-}
-
-fn label_of<'a>(summary: &'a ContainerSummary, key: &str) -> Option<&'a str> {
-    summary.labels.as_ref()?.get(key).map(String::as_str)
 }
 
 #[cfg(test)]

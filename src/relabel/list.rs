@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    docker::engine::{Engine, summary::name},
+    docker::engine::{Engine, summary},
     error::Result,
     model::label,
     overlay::{Claim, Effect, Labels, Match, Overlay, Rule},
@@ -24,10 +24,10 @@ pub async fn list(engine: &Engine, project: Option<&str>) -> Result<Vec<Row>> {
     let containers = landscape.containers.iter();
     let known: BTreeMap<String, Known> = containers
         .filter_map(|own| {
-            let labels = own.labels.as_ref();
+            let project = summary::label(own, label::COMPOSE_PROJECT);
             let known = Known {
-                name: name(own),
-                project: labels.and_then(|labels| labels.get(label::COMPOSE_PROJECT).cloned()),
+                name: summary::name(own),
+                project: project.map(str::to_owned),
             };
             Some((own.id.clone()?, known))
         })

@@ -1,6 +1,7 @@
 //! What `rollout doctor` has found: a table, and below it what to paste.
 
-use super::{lines, table::table};
+pub use super::lines as json;
+use super::{table::table, word};
 use crate::doctor::{Finding, Fix, Level};
 
 /// A table of all findings, then the fix of each that is not well.
@@ -41,16 +42,6 @@ fn format_fix(fix: &Fix) -> String {
         text += &format!("  then: {command}\n");
     }
     text
-}
-
-fn word(value: &impl serde::Serialize) -> String {
-    let value = serde_json::to_value(value).unwrap_or_default();
-    value.as_str().unwrap_or_default().to_owned()
-}
-
-/// One object a line.
-pub fn json(findings: &[Finding]) -> String {
-    lines(findings)
 }
 
 #[cfg(test)]

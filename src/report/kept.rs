@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::{lines, table::table};
+pub use super::lines as json;
+use super::{table::table, word};
 
 /// One thing that is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -37,7 +38,7 @@ pub fn human(items: &[Item]) -> String {
         [
             own.project.clone(),
             own.service.clone(),
-            word(own.what).to_owned(),
+            word(&own.what),
             own.name.clone(),
         ]
     });
@@ -46,20 +47,6 @@ pub fn human(items: &[Item]) -> String {
         false => "nothing is removed yet; to remove all of it: rollout prune --yes\n",
     };
     table(["project", "service", "what", "name"], rows) + last
-}
-
-fn word(what: What) -> &'static str {
-    match what {
-        What::Image => "image",
-        What::Records => "records",
-        What::Lock => "lock",
-        What::Request => "request",
-    }
-}
-
-/// One object a line.
-pub fn json(items: &[Item]) -> String {
-    lines(items)
 }
 
 #[cfg(test)]

@@ -11,10 +11,11 @@ use std::{
 use super::{
     look::Look,
     screen::{Screen, span},
+    word,
 };
 use crate::{
     error::{Error, Result},
-    event::{Event, Scope, Side, Sink},
+    event::{Event, Scope, Sink},
     model::Drained,
 };
 
@@ -90,11 +91,7 @@ impl Log {
         match event {
             Event::StepStarted { .. } | Event::Draining { .. } => self.screen.activity(at),
             Event::Confirmed { side, ms } => {
-                let side = match side {
-                    Side::Old => "old",
-                    Side::New => "new",
-                };
-                let time = span(*ms);
+                let (side, time) = (word(side), span(*ms));
                 Some(format!(
                     "the {side} replicas alone are live, as every proxy confirms ({time})"
                 ))
@@ -140,6 +137,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::event::Side;
 
     fn of(service: &str) -> Scope {
         Scope {

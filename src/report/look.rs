@@ -26,7 +26,7 @@ impl Look {
     fn by(is_terminal: bool, variable: impl Fn(&str) -> Option<String>) -> Self {
         let is_set = |name| variable(name).is_some_and(|value| !value.is_empty());
         let is_on = |name| is_set(name) && variable(name).is_none_or(|value| value != "0");
-        let ascii = is_dumb(variable("TERM").as_deref());
+        let ascii = variable("TERM").as_deref() == Some("dumb");
         let redraws = is_terminal && !ascii;
         let forced = is_on("FORCE_COLOR") || is_on("CLICOLOR_FORCE");
         let refused = variable("CLICOLOR").is_some_and(|value| value == "0");
@@ -53,11 +53,6 @@ impl Look {
             _ => vec![text],
         }
     }
-}
-
-/// Whether a terminal of this `TERM` shows only plain ASCII text.
-pub fn is_dumb(term: Option<&str>) -> bool {
-    term == Some("dumb")
 }
 
 fn ascii(symbol: char) -> String {

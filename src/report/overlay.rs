@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::{lines, pairs, table::table};
+pub use super::lines as json;
+use super::{pairs, table::table};
 
 /// One rule of one socket proxy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -70,9 +71,4 @@ fn format_row(row: &Row) -> String {
         .chain(tasks)
         .collect();
     all.join(" ")
-}
-
-/// One object a line.
-pub fn json(rows: &[Row]) -> String {
-    lines(rows)
 }

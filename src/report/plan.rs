@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{
     look::Look,
+    rows::cut,
     screen::{change, count, done_step},
 };
 use crate::event::{Change, How, Plan, PlannedStep};
@@ -33,15 +34,9 @@ pub fn human(service: &str, plan: &Plan) -> String {
         ..Look::default()
     };
     let folded = lines.iter().flat_map(|line| look.lines(line));
-    folded.map(|line| format!("{}\n", cut(&line))).collect()
-}
-
-/// A long word, such as the rule of a router, is cut.
-fn cut(line: &str) -> String {
-    match line.chars().count() > WIDTH {
-        true => line.chars().take(WIDTH - 1).chain(['…']).collect(),
-        false => line.to_owned(),
-    }
+    // A long word, such as the rule of a router, is cut.
+    let lines = folded.map(|line| format!("{}\n", cut(&line, WIDTH)));
+    lines.collect()
 }
 
 /// Like a diff; values are shown for labels alone.

@@ -90,7 +90,7 @@ impl Row {
     /// What it does now, in full where there is room, or how it ended.
     fn state(&self, now: SystemTime, room: usize) -> String {
         if let Some((_, result)) = self.end {
-            return stack::result(result).to_owned();
+            return stack::result(result);
         }
         if self.began.is_none() {
             return "to come".to_owned();

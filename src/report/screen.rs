@@ -21,6 +21,7 @@ use crate::{
 };
 
 /// Decides what is shown; draws nothing.
+#[derive(Default)]
 pub struct Screen {
     look: Look,
     /// Show every line that Compose prints.
@@ -67,14 +68,7 @@ impl Screen {
         Self {
             look,
             verbose,
-            is_named: false,
-            activity: None,
-            replicas: 0,
-            ready: 0,
-            proxy: String::new(),
-            compose: Vec::new(),
-            reason: String::new(),
-            draining: BTreeMap::new(),
+            ..Self::default()
         }
     }
 
@@ -200,17 +194,7 @@ impl Screen {
             | Event::Settled { .. }
             | Event::Paused { .. }
             | Event::Failed { .. } => self.end(),
-            Event::Notice { .. }
-            | Event::Unfinished { .. }
-            | Event::Compose { .. }
-            | Event::Confirmed { .. }
-            | Event::Traffic { .. }
-            | Event::Undoing { .. }
-            | Event::Hook { .. }
-            | Event::Log { .. }
-            | Event::Figures(_)
-            | Event::VariablesWritten { .. }
-            | Event::Relabelled { .. } => {}
+            _ => {}
         }
     }
 

@@ -3,6 +3,7 @@
 use super::{
     look::{Look, plural},
     table::table_in,
+    word,
 };
 use crate::event::{Event, OnHost, ServiceResult, ServiceRow, host_name};
 
@@ -45,42 +46,29 @@ fn waves(services: &[String], hosts: &[OnHost]) -> Vec<String> {
 
 fn report(look: Look, services: &[ServiceRow]) -> Vec<String> {
     let row = |own: &ServiceRow| {
-        let revision = own.revision.map_or_else(String::new, |own| own.to_string());
         let text = |own: &Option<String>| own.clone().unwrap_or_default();
         [
+            own.host.as_deref().map_or("", host_name).to_owned(),
             own.service.clone(),
-            result(own.result).to_owned(),
-            revision,
+            result(own.result),
+            own.revision.map_or_else(String::new, |own| own.to_string()),
             text(&own.image),
             text(&own.reason),
         ]
     };
-    let of_host = |own: &ServiceRow| {
-        let [service, result, revision, image, reason] = row(own);
-        let host = own.host.as_deref().map_or("", host_name).to_owned();
-        [host, service, result, revision, image, reason]
-    };
-    let header = ["SERVICE", "RESULT", "REVISION", "IMAGE", "REASON"];
+    let header = ["HOST", "SERVICE", "RESULT", "REVISION", "IMAGE", "REASON"];
+    let rows = services.iter().map(row);
     let text = match services.iter().any(|own| own.host.is_some()) {
-        false => table_in(look, header, services.iter().map(row)),
-        true => {
-            let [service, result, revision, image, reason] = header;
-            let header = ["HOST", service, result, revision, image, reason];
-            table_in(look, header, services.iter().map(of_host))
-        }
+        true => table_in(look, header, rows),
+        false => table_in(look, without_host(header), rows.map(without_host)),
     };
     text.lines().map(str::to_owned).collect()
 }
 
-pub(super) fn result(result: ServiceResult) -> &'static str {
-    match result {
-        ServiceResult::Rolled => "rolled",
-        ServiceResult::Unchanged => "unchanged",
-        ServiceResult::Completed => "completed",
-        ServiceResult::Failed => "failed",
-        ServiceResult::RolledBack => "rolled back",
-        ServiceResult::NotBegun => "not begun",
-        ServiceResult::Paused => "paused",
-        ServiceResult::LeftAlone => "left alone",
-    }
+fn without_host<T>([_, service, result, revision, image, reason]: [T; 6]) -> [T; 5] {
+    [service, result, revision, image, reason]
+}
+
+pub(super) fn result(result: ServiceResult) -> String {
+    word(&result).replace('_', " ")
 }

@@ -1,21 +1,20 @@
 //! A table for people, as wide as the terminal.
 
 use comfy_table::{
-    ContentArrangement, Table, TableStyle,
+    ContentArrangement, Table,
     presets::{ASCII_HORIZONTAL_ONLY, UTF8_HORIZONTAL_ONLY},
 };
 use console::Term;
 
-use super::look::{Look, is_dumb};
+use super::look::Look;
 
 /// As wide as the terminal that standard output is; whatever it needs elsewhere.
 pub fn table<const N: usize>(
     header: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
 ) -> String {
-    let width = Term::stdout().size_checked().map(|(_, columns)| columns);
-    let ascii = is_dumb(std::env::var("TERM").ok().as_deref());
-    drawn(style(ascii), width, header, rows)
+    let look = Look::of(&Term::stdout(), |name| std::env::var(name).ok());
+    table_in(look, header, rows)
 }
 
 /// As wide as this look.
@@ -24,26 +23,13 @@ pub(super) fn table_in<const N: usize>(
     header: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
 ) -> String {
-    let width = look.width.and_then(|width| u16::try_from(width).ok());
-    drawn(style(look.ascii), width, header, rows)
-}
-
-fn style(ascii: bool) -> TableStyle {
-    match ascii {
+    let style = match look.ascii {
         true => ASCII_HORIZONTAL_ONLY,
         false => UTF8_HORIZONTAL_ONLY,
-    }
-}
-
-fn drawn<const N: usize>(
-    style: TableStyle,
-    width: Option<u16>,
-    header: [&str; N],
-    rows: impl IntoIterator<Item = [String; N]>,
-) -> String {
+    };
     let mut table = Table::new();
     table.load_style(style).set_header(header).add_rows(rows);
-    if let Some(width) = width {
+    if let Some(width) = look.width.and_then(|width| u16::try_from(width).ok()) {
         table
             .set_content_arrangement(ContentArrangement::Dynamic)
             .set_width(width);
@@ -60,12 +46,17 @@ mod tests {
     #[test]
     fn a_narrow_terminal_folds_what_a_pipe_keeps_on_one_line() {
         let row = || [["one".to_owned(), "two words and more of them".to_owned()]];
-        let wide = drawn(UTF8_HORIZONTAL_ONLY, None, ["a", "b"], row());
+        let wide = table_in(Look::default(), ["a", "b"], row());
         assert!(
             wide.contains(" one   two words and more of them\n"),
             "{wide}"
         );
-        let narrow = drawn(ASCII_HORIZONTAL_ONLY, Some(24), ["a", "b"], row());
+        let look = Look {
+            width: Some(24),
+            ascii: true,
+            ..Look::default()
+        };
+        let narrow = table_in(look, ["a", "b"], row());
         assert!(
             narrow.lines().all(|line| line.chars().count() <= 24),
             "{narrow}"
@@ -86,7 +77,11 @@ mod tests {
         ];
         let row = cells.map(str::to_owned);
         let header = ["service", "revision", "image", "replicas", "route", "state"];
-        let text = drawn(UTF8_HORIZONTAL_ONLY, Some(80), header, [row]);
+        let look = Look {
+            width: Some(80),
+            ..Look::default()
+        };
+        let text = table_in(look, header, [row]);
         assert!(
             text.lines().all(|line| line.chars().count() <= 80),
             "{text}"

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use serde_json::Value;
 
 use crate::error::did_you_mean;
@@ -60,21 +60,23 @@ pub(super) fn ratio(text: &str) -> Result<f64, String> {
     }
 }
 
+/// The texts of this kind in an error.
+pub fn texts(error: &clap::Error, kind: ContextKind) -> Vec<String> {
+    match error.get(kind) {
+        Some(ContextValue::String(text)) => vec![text.clone()],
+        Some(ContextValue::Strings(texts)) => texts.clone(),
+        _ => Vec::new(),
+    }
+}
+
 /// What is wrong with the value of an option, in one line.
 pub fn bad_value(error: &clap::Error) -> String {
-    use clap::error::{ContextKind, ContextValue};
     use std::error::Error as _;
-    let value = match error.get(ContextKind::InvalidValue) {
-        Some(ContextValue::String(text)) => text.as_str(),
-        _ => "",
-    };
-    let known: &[String] = match error.get(ContextKind::ValidValue) {
-        Some(ContextValue::Strings(known)) => known,
-        _ => &[],
-    };
+    let value = texts(error, ContextKind::InvalidValue).concat();
+    let known = texts(error, ContextKind::ValidValue);
     match (error.kind(), error.source()) {
         (ErrorKind::ValueValidation, Some(why)) => why.to_string(),
-        _ => match did_you_mean(value, known.iter().map(String::as_str)) {
+        _ => match did_you_mean(&value, known.iter().map(String::as_str)) {
             Some(near) => format!("unknown value {value:?}; did you mean {near}?"),
             None => format!("unknown value {value:?}; known are {}", known.join(", ")),
         },

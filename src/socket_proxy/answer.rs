@@ -2,7 +2,7 @@
 
 mod swarm;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -15,13 +15,12 @@ use super::{
     daemon::Daemon,
     engine::{Ask, Unanswered, encode},
     only,
-    peer::Peer,
     rebuild::{
         Inspect, Listed, Network, Version,
         swarm::{Info, Node},
     },
     request::{self, ApiVersion, Query, Refusal, Route},
-    snapshot::{List, Reader},
+    snapshot::{ConnectionId, List, Reader},
     stream,
 };
 use crate::{
@@ -30,6 +29,28 @@ use crate::{
 };
 
 const API_VERSION: HeaderName = HeaderName::from_static("api-version");
+const MAX_USER_AGENT: usize = 128;
+
+/// One connection of a reader.
+pub struct Peer {
+    /// Unique in this process.
+    pub connection: ConnectionId,
+    /// Without a port.
+    pub address: IpAddr,
+}
+
+impl Peer {
+    /// The reader behind one of its requests.
+    fn reader(&self, request: &Request<Incoming>) -> Reader {
+        let agent = request.headers().get(header::USER_AGENT);
+        let agent = agent.map(|agent| String::from_utf8_lossy(agent.as_bytes()));
+        let agent = agent.unwrap_or_default();
+        Reader {
+            address: self.address,
+            user_agent: agent.chars().take(MAX_USER_AGENT).collect(),
+        }
+    }
+}
 
 pub async fn answer(
     daemon: &Arc<Daemon>,

@@ -1,6 +1,6 @@
 //! Sends requests to the engine: built only from parsed parts, in an API version that the engine supports.
 
-use std::{sync::Mutex, time::Duration};
+use std::{error::Error, sync::Mutex, time::Duration};
 
 use bytes::Bytes;
 use hyper::{Request, Response, StatusCode, body::Incoming};
@@ -43,15 +43,15 @@ pub enum Unanswered {
 
 impl Unanswered {
     fn unreachable(error: impl Into<BoxError>) -> Self {
-        let error = error.into();
-        let mut reason = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            reason = format!("{reason}: {cause}");
-            source = cause.source();
-        }
-        Self::Unreachable(reason)
+        Self::Unreachable(with_causes(&*error.into()))
     }
+}
+
+/// An error with all its causes, in one line.
+pub fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let all = std::iter::successors(Some(error), |&error| error.source());
+    let texts: Vec<String> = all.map(ToString::to_string).collect();
+    texts.join(": ")
 }
 
 /// A request to the engine. `kind` is what the message calls a missing object.
@@ -97,10 +97,7 @@ impl Engine {
         let request = Request::get(path)
             .body(empty())
             .map_err(Unanswered::unreachable)?;
-        let answer = tokio::time::timeout(ANSWER, self.upstream.send(request)).await;
-        let response = answer
-            .map_err(Unanswered::unreachable)?
-            .map_err(Unanswered::unreachable)?;
+        let response = in_time(self.upstream.send(request)).await?;
         match response.status() {
             StatusCode::OK => Ok(response),
             status => Err(Unanswered::Refused(status)),
@@ -143,11 +140,15 @@ impl Engine {
             let _turn = self.turns.acquire().await;
             self.upstream.get(path).await
         };
-        let answer = tokio::time::timeout(ANSWER, asked).await;
-        answer
-            .map_err(Unanswered::unreachable)?
-            .map_err(Unanswered::unreachable)
+        in_time(asked).await
     }
+}
+
+async fn in_time<T>(asked: impl Future<Output = Result<T, BoxError>>) -> Result<T, Unanswered> {
+    let answer = tokio::time::timeout(ANSWER, asked).await;
+    answer
+        .map_err(Unanswered::unreachable)?
+        .map_err(Unanswered::unreachable)
 }
 
 fn decode<T: DeserializeOwned>(

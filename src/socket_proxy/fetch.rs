@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::OnceLock, time::Duration};
 use reqwest::{Client, Response};
 use url::{Host, Url};
 
+use super::engine::with_causes;
 use crate::{
     client,
     overlay::control::{Failure, FailureKind, Fetched, Reader},
@@ -53,7 +54,7 @@ fn admit(url: &str, readers: &[Reader]) -> Result<Url, String> {
 
 async fn get(url: Url) -> Result<Fetched, String> {
     let response = direct()?.get(url).send().await;
-    let response = response.map_err(reason)?;
+    let response = response.map_err(|error| with_causes(&error))?;
     Ok(Fetched {
         status: response.status().as_u16(),
         headers: headers(&response),
@@ -77,19 +78,9 @@ fn direct() -> Result<&'static Client, String> {
             // The host is an address, and Traefik's default certificate is self-signed.
             .tls_danger_accept_invalid_certs(true)
             .build()
-            .map_err(reason)
+            .map_err(|error| with_causes(&error))
     });
     client.as_ref().map_err(Clone::clone)
-}
-
-fn reason(error: reqwest::Error) -> String {
-    let mut reason = error.to_string();
-    let mut source = std::error::Error::source(&error);
-    while let Some(cause) = source {
-        reason = format!("{reason}: {cause}");
-        source = cause.source();
-    }
-    reason
 }
 
 #[cfg(test)]

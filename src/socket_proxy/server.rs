@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -15,7 +15,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{answer, daemon::Daemon, limits::Quota, peer::Peer};
+use super::{
+    answer::{Peer, answer},
+    daemon::Daemon,
+    limits::Quota,
+};
 
 /// The largest head of a request, in bytes.
 const MAX_HEAD: usize = 8 * 1024;
@@ -55,7 +59,8 @@ pub async fn accept<F>(
                 continue;
             }
         };
-        let address = canonical(address);
+        // A dual-stack socket shows an IPv4 peer with an IPv4-mapped address.
+        let address = address.ip().to_canonical();
         let Some(permit) = quota.take(address) else {
             refused(address);
             continue;
@@ -71,16 +76,12 @@ pub async fn accept<F>(
     }
 }
 
-// A dual-stack socket shows an IPv4 peer with an IPv4-mapped address.
-fn canonical(address: SocketAddr) -> IpAddr {
-    address.ip().to_canonical()
-}
-
 async fn connection(stream: TcpStream, peer: Peer, daemon: Arc<Daemon>) {
     let (peer, daemon) = (&peer, &daemon);
-    let service = service_fn(|request| async move {
-        Ok::<_, Infallible>(answer::answer(daemon, peer, request).await)
-    });
+    let service =
+        service_fn(
+            |request| async move { Ok::<_, Infallible>(answer(daemon, peer, request).await) },
+        );
     let served = limited().serve_connection(TokioIo::new(stream), service);
     if let Err(error) = served.await {
         tracing::debug!(%error, peer = %peer.address, "a connection ended");

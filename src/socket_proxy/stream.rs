@@ -2,15 +2,13 @@
 
 use std::{
     collections::VecDeque,
-    pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
     time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt, TryStreamExt};
-use http_body_util::BodyExt;
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
+use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use tokio::{
     sync::{mpsc, watch},
@@ -59,13 +57,15 @@ pub async fn open(
         kind: "event",
     };
     let engine = daemon.engine.events(ask).await?.into_body();
-    let (sender, receiver) = mpsc::channel(1);
+    let (sender, mut receiver) = mpsc::channel(1);
     let pump = Pump::new(daemon, reader, wanted);
     tokio::spawn(async move {
         pump.run(lines(engine), sender).await;
         drop(permit);
     });
-    Ok(Received(receiver).boxed())
+    let received = stream::poll_fn(move |cx| receiver.poll_recv(cx));
+    let frames = received.map(|bytes| Ok(Frame::data(bytes)));
+    Ok(BodyExt::boxed(StreamBody::new(frames)))
 }
 
 /// The lines of an engine's stream. Ends with the stream, or at a line that is no text or too long to be an event.
@@ -247,22 +247,6 @@ impl Nudges {
         self.due = again.then(|| Instant::now() + PATIENCE);
         self.given += u32::from(again);
         again
-    }
-}
-
-/// A body that comes through a channel.
-struct Received(mpsc::Receiver<Bytes>);
-
-impl hyper::body::Body for Received {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let received = self.0.poll_recv(cx);
-        received.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
     }
 }
 

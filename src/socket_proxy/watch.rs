@@ -4,7 +4,6 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
-use serde_json::json;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
@@ -13,10 +12,9 @@ use super::{
     events::{Event, service_key, with_aliases},
     rebuild::{Inspect, Listed, OWN},
     request::Query,
-    store::Unchanged,
     stream::lines,
 };
-use crate::overlay::{Claim, Labels};
+use crate::overlay::{Claim, Overlay};
 
 /// Between attempts to reach the engine.
 const RETRY: Duration = Duration::from_secs(1);
@@ -106,7 +104,11 @@ async fn hear(daemon: &Daemon, line: &str, doubtful: &mut Doubtful) {
         return;
     }
     if event.action != "destroy" {
-        settle(daemon, &event.id, &event.attributes).await;
+        // After a restart Docker reports `starting` again; a health rule must not apply to that.
+        quietly(daemon, |overlay| {
+            overlay.settle(&event.id, &event.attributes)
+        })
+        .await;
         if let Some(key) = service_key(&event.attributes).filter(|_| event.is_health()) {
             end_if_settled(daemon, &key).await;
         }
@@ -116,7 +118,7 @@ async fn hear(daemon: &Daemon, line: &str, doubtful: &mut Doubtful) {
         .store
         .current()
         .keeps_back(&event.id, &event.attributes);
-    forget(daemon, &event.id).await;
+    quietly(daemon, |overlay| overlay.forget_container(&event.id)).await;
     let own = event.attributes.contains_key(OWN);
     let key = service_key(&event.attributes).filter(|_| !hidden && !own);
     if let Some(key) = key
@@ -127,13 +129,12 @@ async fn hear(daemon: &Daemon, line: &str, doubtful: &mut Doubtful) {
     }
 }
 
-// After a restart Docker reports `starting` again; a health rule must not apply to that.
-async fn settle(daemon: &Daemon, id: &str, labels: &Labels) {
-    let settled = daemon.store.change(false, |overlay| {
-        overlay.settle(id, labels);
-        Ok(())
-    });
-    report(settled.await);
+// Changes the overlay without making readers list again.
+async fn quietly(daemon: &Daemon, change: impl FnOnce(&mut Overlay) -> bool) {
+    let changed = daemon.store.change(false, |overlay| Ok(change(overlay)));
+    if let Err(error) = changed.await {
+        tracing::error!(%error, "the overlay stays as it was");
+    }
 }
 
 // A finished rollout's health rules end when Docker has a health result of each replica.
@@ -146,28 +147,10 @@ async fn end_if_settled(daemon: &Daemon, key: &str) {
     let starting = |one: &Listed| one.status.ends_with("(health: starting)");
     match replicas(daemon, key).await {
         Ok(replicas) if !replicas.iter().any(starting) => {
-            let ended = daemon.store.change(false, |overlay| {
-                overlay.end_settled(key);
-                Ok(())
-            });
-            report(ended.await);
+            quietly(daemon, |overlay| overlay.end_settled(key)).await;
         }
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, key, "cannot see how a service is"),
-    }
-}
-
-async fn forget(daemon: &Daemon, id: &str) {
-    let forgotten = daemon.store.change(false, |overlay| {
-        overlay.forget_container(id);
-        Ok(())
-    });
-    report(forgotten.await);
-}
-
-fn report(changed: Result<(), Unchanged>) {
-    if let Err(error) = changed {
-        tracing::error!(%error, "the overlay stays as it was");
     }
 }
 
@@ -179,10 +162,13 @@ async fn catch_up(daemon: &Daemon) -> Result<(), Unanswered> {
         match daemon.engine.get::<Inspect>(Ask::plain(&path)).await {
             Err(Unanswered::Missing(_)) => {
                 tracing::info!(%id, "dropped the rules on a container that is gone");
-                forget(daemon, &id).await;
+                quietly(daemon, |overlay| overlay.forget_container(&id)).await;
             }
             Ok(inspect) if inspect.checked() => {
-                settle(daemon, &id, &inspect.config.labels).await;
+                quietly(daemon, |overlay| {
+                    overlay.settle(&id, &inspect.config.labels)
+                })
+                .await;
             }
             Ok(_) => {}
             Err(error) => return Err(error),
@@ -243,13 +229,15 @@ fn ready(one: &Listed) -> bool {
 
 async fn replicas(daemon: &Daemon, key: &str) -> Result<Vec<Listed>, Unanswered> {
     let (project, service) = key.split_once('/').unwrap_or((key, ""));
-    let labels = json!({
-        format!("com.docker.compose.project={project}"): true,
-        format!("com.docker.compose.service={service}"): true,
-    });
-    let filters = json!({ "label": labels }).to_string();
-    let filters: String = url::form_urlencoded::byte_serialize(filters.as_bytes()).collect();
-    let path = format!("/containers/json?all=1&filters={filters}");
+    let labels = [
+        format!("com.docker.compose.project={project}"),
+        format!("com.docker.compose.service={service}"),
+    ];
+    let query = Query {
+        pairs: vec![("all", "1".to_owned())],
+        filters: [("label".to_owned(), labels.into())].into(),
+    };
+    let path = format!("/containers/json{}", query.encode());
     let listed: Vec<Listed> = daemon.engine.get(Ask::plain(&path)).await?;
     let of_service = |one: &Listed| service_key(&one.labels).as_deref() == Some(key);
     Ok(listed.into_iter().filter(of_service).collect())

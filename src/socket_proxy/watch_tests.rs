@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    overlay::{Effect, Health, Match, Overlay, Rule},
+    overlay::{Effect, Health, Labels, Match, Rule},
     socket_proxy::testing::{FakeEngine, claim, daemon, rollout, set, until},
 };
 

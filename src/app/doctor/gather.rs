@@ -8,7 +8,10 @@ use crate::{
     cli::DoctorArgs,
     compose::Service,
     context::{Beside, ServiceContext},
-    docker::engine::{Engine, summary::networks_of},
+    docker::engine::{
+        Engine,
+        summary::{self, networks_of},
+    },
     doctor::{self, Facts, Part, Reads, ServiceFacts, SocketProxyFacts, TraefikFacts},
     error::Result,
     event::Events,
@@ -137,14 +140,14 @@ async fn proxy_facts(
 ) -> SocketProxyFacts {
     let mut all = running.iter();
     let own = all.find(|own| own.id.as_ref() == Some(&found.control.container));
-    let labels = own.and_then(|own| own.labels.as_ref());
+    let service = own.and_then(summary::service);
     SocketProxyFacts {
         name: found.control.name.clone(),
         // One that does not answer is another finding.
         rejects_swarm: found.control.hello().await.is_ok_and(|own| !own.swarm),
-        service: labels
-            .filter(|labels| labels.get(label::COMPOSE_PROJECT) == Some(&opened.project.name))
-            .and_then(|labels| labels.get(label::COMPOSE_SERVICE).cloned()),
+        service: service
+            .filter(|own| own.project == opened.project.name)
+            .map(|own| own.service),
     }
 }
 
@@ -202,7 +205,6 @@ async fn service_facts(
     let mut all = neighbours(landscape, key, &fronts.traefiks).await;
     all.extend(new_versions(key, &context.beside.new, &fronts.traefiks));
     let is_labelled = wants_traefik(&labels) || olds.iter().any(|old| wants_traefik(&old.labels));
-    let image = context.image.unwrap_or_default();
     Ok(ServiceFacts {
         part: part(&examined.context, fronts, &landscape.socket_proxies),
         replicas: context.replicas,
@@ -213,9 +215,7 @@ async fn service_facts(
         lock: held(engine, key).await?,
         service: context.service.clone(),
         settings: context.settings,
-        image_volumes: image.volumes,
-        image_ports: image.ports,
-        image_check: image.check,
+        image: context.image.unwrap_or_default(),
         labels,
         is_labelled,
         is_alone: fronts.is_alone,

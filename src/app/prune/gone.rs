@@ -23,14 +23,11 @@ pub struct Present<'a> {
 
 impl<'a> Present<'a> {
     pub fn of(listed: &[ContainerSummary], in_file: &'a BTreeSet<ServiceKey>) -> Self {
-        let project = |own: &ContainerSummary| {
-            let labels = own.labels.as_ref()?;
-            labels.get(label::COMPOSE_PROJECT).cloned()
-        };
-        let projects = listed.iter().filter_map(project);
+        let project =
+            |own: &ContainerSummary| summary::label(own, label::COMPOSE_PROJECT).map(str::to_owned);
         Self {
             containers: listed.iter().filter_map(summary::service).collect(),
-            projects: projects.collect(),
+            projects: listed.iter().filter_map(project).collect(),
             in_file,
             marked: listed.iter().filter_map(marked).collect(),
         }
@@ -56,14 +53,12 @@ impl<'a> Present<'a> {
 
 /// The service that a lock or a request is about.
 pub fn marked(own: &ContainerSummary) -> Option<ServiceKey> {
-    let labels = own.labels.as_ref()?;
-    let role = labels.get(label::ROLE)?;
-    let key = match role.as_str() {
-        "lock" => labels.get(lock::KEY),
-        "ask" => labels.get(ask::KEY),
-        _ => None,
+    let key = match summary::label(own, label::ROLE)? {
+        "lock" => lock::KEY,
+        "ask" => ask::KEY,
+        _ => return None,
     };
-    ServiceKey::parse(key?)
+    ServiceKey::parse(summary::label(own, key)?)
 }
 
 #[cfg(test)]

@@ -87,11 +87,10 @@ async fn of_one(
 }
 
 fn container(own: &ContainerSummary) -> Option<Container> {
-    let role = own.labels.as_ref()?.get(label::ROLE)?;
     Some(Container {
         id: own.id.clone()?,
         name: summary::name(own),
-        what: match role.as_str() {
+        what: match summary::label(own, label::ROLE)? {
             "lock" => What::Lock,
             _ => What::Request,
         },

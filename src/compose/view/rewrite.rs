@@ -13,7 +13,7 @@ pub use crate::model::label::{
 use crate::{model::label, overlay::ENABLE};
 
 /// The service of a view, and its new containers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Subject {
     pub project: String,
     pub service: String,

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::{sync::Mutex, time::timeout};
 
 use super::rewrite::{Route, Subject, route};
-use crate::docker::http::{self, Body, BoxError, Upstream, empty, full, read_whole, refusal};
+use crate::docker::http::{self, Body, BoxError, Upstream, full, read_whole, refusal};
 
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// To copy a volume's content or to stop a container can take minutes.
@@ -188,13 +188,10 @@ impl Handler {
 
     async fn inspect(&self, container: &str) -> Result<Option<Value>, BoxError> {
         let path = format!("/containers/{container}/json");
-        let request = Request::get(path).body(empty())?;
-        let response = self.engine.send(request).await?;
-        if response.status() == StatusCode::NOT_FOUND {
-            return Ok(None);
+        match self.engine.get(&path).await? {
+            (StatusCode::NOT_FOUND, _) => Ok(None),
+            (_, body) => Ok(Some(serde_json::from_slice(&body)?)),
         }
-        let body = read_whole(response.into_body()).await?;
-        Ok(Some(serde_json::from_slice(&body)?))
     }
 
     /// The name of a container that this view must not change; `None` where it may change it or it does not exist.

@@ -2,11 +2,7 @@
 
 use std::io;
 
-use tokio::{
-    io::copy_bidirectional,
-    net::{UnixListener, UnixStream},
-    task::{JoinHandle, JoinSet},
-};
+use tokio::{io::copy_bidirectional, net::UnixStream};
 
 use super::Endpoint;
 use crate::docker::private_socket::PrivateSocket;
@@ -14,7 +10,8 @@ use crate::docker::private_socket::PrivateSocket;
 /// A `DOCKER_HOST` with which a command reaches the same engine as we do, without certificates or contexts.
 pub struct Forward {
     docker_host: String,
-    served: Option<(PrivateSocket, JoinHandle<()>)>,
+    /// Kept while it is served.
+    _socket: Option<PrivateSocket>,
 }
 
 impl Forward {
@@ -23,45 +20,21 @@ impl Forward {
         if let Endpoint::Unix(_) | Endpoint::Tcp(_) = endpoint {
             return Ok(Self {
                 docker_host: endpoint.to_string(),
-                served: None,
+                _socket: None,
             });
         }
-        let (socket, listener) = PrivateSocket::listen().await?;
+        let failure = "could not accept a connection for the engine";
+        let forwarded = move |stream| forward(stream, endpoint.clone());
+        let socket = PrivateSocket::serve(failure, forwarded).await?;
         Ok(Self {
             docker_host: socket.docker_host(),
-            served: Some((socket, tokio::spawn(serve(listener, endpoint)))),
+            _socket: Some(socket),
         })
     }
 
     /// The value for `DOCKER_HOST`.
     pub fn docker_host(&self) -> &str {
         &self.docker_host
-    }
-}
-
-impl Drop for Forward {
-    fn drop(&mut self) {
-        if let Some((_, server)) = &self.served {
-            server.abort();
-        }
-    }
-}
-
-/// The set ends its connections when this future is dropped.
-async fn serve(listener: UnixListener, endpoint: Endpoint) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => { connections.spawn(forward(stream, endpoint.clone())); }
-                Err(error) => {
-                    // Out of file descriptors, for example; the delay lets other connections close.
-                    tracing::warn!(%error, "could not accept a connection for the engine");
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                }
-            },
-            Some(_) = connections.join_next() => {}
-        }
     }
 }
 

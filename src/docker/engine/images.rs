@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use bollard::{auth::DockerCredentials, query_parameters as query};
 use futures_util::TryStreamExt;
 
-use super::{Engine, failed, is_status};
+use super::{Engine, failed, tolerate};
 use crate::error::{Error, Result};
 
 /// A stage of a Dockerfile that is to be built.
@@ -37,15 +37,8 @@ impl Engine {
         let options = query::RemoveImageOptionsBuilder::default()
             .force(false)
             .build();
-        match self
-            .docker
-            .remove_image(reference, Some(options), None)
-            .await
-        {
-            Ok(_) => Ok(()),
-            Err(error) if is_status(&error, 404) || is_status(&error, 409) => Ok(()),
-            Err(error) => Err(failed("untag an image", &error)),
-        }
+        let removed = self.docker.remove_image(reference, Some(options), None);
+        tolerate(removed.await.map(drop), &[404, 409], "untag an image")
     }
 
     /// Every tag of a repository, with the id of its image.

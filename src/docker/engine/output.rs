@@ -2,7 +2,7 @@
 
 use std::{pin::Pin, time::Duration};
 
-use bollard::{exec::CreateExecOptions, query_parameters as query};
+use bollard::query_parameters as query;
 use futures_util::StreamExt;
 use tokio::{io::AsyncRead, time::sleep};
 use tokio_util::io::StreamReader;
@@ -65,14 +65,7 @@ impl Engine {
         container: &ContainerId,
         exec: &ExecCommand,
     ) -> Result<(String, Log)> {
-        let options = CreateExecOptions {
-            attach_stdout: Some(true),
-            attach_stderr: Some(true),
-            cmd: Some(exec.command.clone()),
-            env: Some(exec.environment.clone()),
-            ..Default::default()
-        };
-        let (id, (_, output)) = self.start_exec(&container.0, options).await?;
+        let (id, (_, output)) = self.start_exec(&container.0, exec, false).await?;
         Ok((id, log(output)))
     }
 

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use super::{
     Engine, failed,
     files::{ContainerFile, files, unreadable},
-    is_status, own_labels,
+    found, is_status, own_labels,
     shared::is_one_off,
 };
 use crate::{
@@ -100,11 +100,8 @@ impl Engine {
     }
 
     pub async fn has_volume(&self, name: &str) -> Result<bool> {
-        match self.reader().inspect_volume(name).await {
-            Ok(_) => Ok(true),
-            Err(error) if is_status(&error, 404) => Ok(false),
-            Err(error) => Err(failed("inspect a volume", &error)),
-        }
+        let inspected = self.reader().inspect_volume(name).await;
+        Ok(found(inspected, "inspect a volume")?.is_some())
     }
 
     /// Unpacks an archive into a directory of a container in any state.
@@ -134,13 +131,7 @@ impl Engine {
     /// Removes our own containers with this role that are older than `older`.
     pub async fn sweep_role(&self, role: &str, older: Duration) -> Result<()> {
         let label = format!("{}={role}", label::ROLE);
-        let filters = HashMap::from([("label".to_owned(), vec![label])]);
-        let options = query::ListContainersOptionsBuilder::default()
-            .all(true)
-            .filters(&filters)
-            .build();
-        let list = self.reader().list_containers(Some(options)).await;
-        let list = list.map_err(|error| failed("list containers", &error))?;
+        let list = self.matching(vec![label], true).await?;
         if list.is_empty() {
             return Ok(());
         }
@@ -193,7 +184,7 @@ impl Engine {
     }
 
     /// Waits for the removal; false where the engine's answer fails.
-    async fn was_removed(&self, id: &str) -> bool {
+    pub(super) async fn was_removed(&self, id: &str) -> bool {
         let options = query::WaitContainerOptionsBuilder::default()
             .condition("removed")
             .build();

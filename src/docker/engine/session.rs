@@ -12,8 +12,10 @@ use bollard::{
     },
     query_parameters as query,
 };
+use bytes::BytesMut;
 use futures_util::{Stream, StreamExt};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio_util::codec::{Decoder, LinesCodec, LinesCodecError};
 
 use super::{Engine, ExecCommand, ExecOutcome, Mounted, failed};
 use crate::{
@@ -37,7 +39,9 @@ pub struct Session {
     pub container: String,
     input: Pin<Box<dyn AsyncWrite + Send>>,
     output: Output,
-    lines: Lines,
+    lines: LinesCodec,
+    /// What has arrived of the next lines.
+    pending: BytesMut,
     errors: String,
 }
 
@@ -47,7 +51,8 @@ impl Session {
             container: container.to_owned(),
             input,
             output,
-            lines: Lines::new(control::MAX_LINE),
+            lines: LinesCodec::new_with_max_length(control::MAX_LINE),
+            pending: BytesMut::new(),
             errors: String::new(),
         }
     }
@@ -68,14 +73,15 @@ impl Session {
     /// Cancel-safe: a partly received line is kept.
     pub async fn next_line(&mut self) -> Result<String> {
         loop {
-            if let Some(line) = self.lines.take() {
+            let line = self.lines.decode(&mut self.pending);
+            if let Some(line) = line.map_err(unreadable)? {
                 return Ok(line);
             }
             match self.output.next().await {
                 Some(Ok(LogOutput::StdErr { message })) => {
                     push_tail(&mut self.errors, &String::from_utf8_lossy(&message));
                 }
-                Some(Ok(other)) => self.lines.push(&other.into_bytes())?,
+                Some(Ok(other)) => self.pending.extend_from_slice(&other.into_bytes()),
                 Some(Err(error)) => return Err(failed("talk with a container", &error)),
                 None => {
                     return Err(Error::failed(match self.errors.trim() {
@@ -88,43 +94,13 @@ impl Session {
     }
 }
 
-/// Assembles lines from pieces, and searches each byte once.
-#[derive(Debug)]
-struct Lines {
-    longest: usize,
-    pending: Vec<u8>,
-    /// The length of the start of `pending` that holds no line end.
-    searched: usize,
-}
-
-impl Lines {
-    fn new(longest: usize) -> Self {
-        Self {
-            longest,
-            pending: Vec::new(),
-            searched: 0,
+fn unreadable(error: LinesCodecError) -> Error {
+    match error {
+        LinesCodecError::MaxLineLengthExceeded => {
+            let longest = control::MAX_LINE;
+            Error::failed(format!("a line has more than {longest} bytes"))
         }
-    }
-
-    /// Fails where a line becomes longer than `longest`.
-    fn push(&mut self, piece: &[u8]) -> Result<()> {
-        if self.pending.len() + piece.len() > self.longest {
-            let message = format!("a line has more than {} bytes", self.longest);
-            return Err(Error::failed(message));
-        }
-        self.pending.extend_from_slice(piece);
-        Ok(())
-    }
-
-    fn take(&mut self) -> Option<String> {
-        let mut rest = self.pending[self.searched..].iter();
-        let Some(length) = rest.position(|byte| *byte == b'\n') else {
-            self.searched = self.pending.len();
-            return None;
-        };
-        let line: Vec<u8> = self.pending.drain(..=self.searched + length).collect();
-        self.searched = 0;
-        Some(String::from_utf8_lossy(&line).trim_end().to_owned())
+        LinesCodecError::Io(error) => Error::failed(format!("a line cannot be read: {error}")),
     }
 }
 
@@ -153,14 +129,11 @@ impl Engine {
         container: &str,
         command: Vec<String>,
     ) -> Result<(Pin<Box<dyn AsyncWrite + Send>>, Output)> {
-        let options = CreateExecOptions {
-            attach_stdin: Some(true),
-            attach_stdout: Some(true),
-            attach_stderr: Some(true),
-            cmd: Some(command),
-            ..Default::default()
+        let exec = ExecCommand {
+            command,
+            ..ExecCommand::default()
         };
-        Ok(self.start_exec(container, options).await?.1)
+        Ok(self.start_exec(container, &exec, true).await?.1)
     }
 
     /// Runs a command in a running container to its end, or until `timeout` has passed.
@@ -182,19 +155,9 @@ impl Engine {
         given: &[u8],
         timeout: Duration,
     ) -> Result<ExecOutcome> {
-        let options = CreateExecOptions {
-            attach_stdin: Some(!given.is_empty()),
-            attach_stdout: Some(true),
-            attach_stderr: Some(true),
-            cmd: Some(exec.command.clone()),
-            user: exec.user.clone(),
-            privileged: Some(exec.privileged),
-            working_dir: exec.working_dir.clone(),
-            env: Some(exec.environment.clone()),
-            ..Default::default()
-        };
         let run = async {
-            let (id, (mut input, mut output)) = self.start_exec(container, options).await?;
+            let started = self.start_exec(container, exec, !given.is_empty());
+            let (id, (mut input, mut output)) = started.await?;
             if !given.is_empty() {
                 // The exit code shows whether a command has ended early.
                 let _ = input.write_all(given).await;
@@ -217,11 +180,24 @@ impl Engine {
         }
     }
 
+    /// Returns the id of the command, its standard input and its output.
     pub(super) async fn start_exec(
         &self,
         container: &str,
-        options: CreateExecOptions<String>,
+        exec: &ExecCommand,
+        has_input: bool,
     ) -> Result<(String, (Pin<Box<dyn AsyncWrite + Send>>, Output))> {
+        let options = CreateExecOptions {
+            attach_stdin: Some(has_input),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            cmd: Some(exec.command.clone()),
+            user: exec.user.clone(),
+            privileged: Some(exec.privileged),
+            working_dir: exec.working_dir.clone(),
+            env: Some(exec.environment.clone()),
+            ..Default::default()
+        };
         let exec = self.docker.create_exec(container, options).await;
         let id = exec
             .map_err(|error| failed("run a command in a container", &error))?
@@ -387,8 +363,6 @@ pub fn own_labels(role: &str) -> HashMap<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::{collection::vec, prelude::*};
-
     use hyper::StatusCode;
     use serde_json::json;
 
@@ -423,34 +397,22 @@ mod tests {
         assert_eq!(ids, ["own", "left"]);
     }
 
-    proptest! {
-        #[test]
-        fn lines_are_assembled_from_any_pieces(lines in vec("[a-z{}]{0,20}", 0..8), cuts in vec(1..9_usize, 1..20)) {
-            let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-            let (mut read, mut taken, mut rest) = (Lines::new(1024), Vec::new(), text.as_bytes());
-            for cut in cuts.iter().cycle().take_while(|_| !text.is_empty()) {
-                let (piece, after) = rest.split_at((*cut).min(rest.len()));
-                read.push(piece).unwrap();
-                taken.extend(std::iter::from_fn(|| read.take()));
-                prop_assert_eq!(read.searched, read.pending.len());
-                rest = after;
-                if rest.is_empty() {
-                    break;
-                }
-            }
-            prop_assert_eq!(taken, lines);
+    #[tokio::test]
+    async fn lines_are_assembled_from_pieces_and_the_standard_error_is_the_reason_of_the_end() {
+        let out = |text: &'static str| LogOutput::StdOut {
+            message: text.into(),
+        };
+        let err = LogOutput::StdErr {
+            message: "killed\n".into(),
+        };
+        let pieces = [out("o"), out("ne\ntw"), err, out("o\n\n")].map(Ok);
+        let output = Box::pin(futures_util::stream::iter(pieces));
+        let mut session = Session::new("a", Box::pin(tokio::io::sink()), output);
+        for line in ["one", "two", ""] {
+            assert_eq!(session.next_line().await.unwrap(), line);
         }
-    }
-
-    #[test]
-    fn an_endless_line_is_refused() {
-        let mut lines = Lines::new(100_000);
-        let pushed = (0..1000).take_while(|_| {
-            assert_eq!(lines.take(), None);
-            lines.push(&[b'{'; 1000]).is_ok()
-        });
-        assert_eq!(pushed.count(), 100);
-        assert_eq!(lines.pending.len(), 100_000);
+        let end = session.next_line().await.unwrap_err();
+        assert_eq!(end.message, "killed");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use bollard::models::{ContainerInspectResponse, ContainerSummary};
 
+use super::summary::{self, network_mode};
 use crate::model::{Replica, ServiceKey, label};
 
 /// Containers in a chain, each in the network namespace of the next.
@@ -42,7 +43,7 @@ pub fn of_service<'a>(
 
 /// True if the container runs a hook or another command, and is no replica.
 pub fn is_one_off(listed: &ContainerSummary) -> bool {
-    label::is_one_off(|key| listed.labels.as_ref()?.get(key).map(String::as_str))
+    label::is_one_off(|key| summary::label(listed, key))
 }
 
 /// The id or name of the container in a value of `network_mode`, `pid` or `ipc`.
@@ -84,8 +85,7 @@ pub fn holder<'a>(
 }
 
 fn next<'a>(own: &ContainerSummary, list: &'a [ContainerSummary]) -> Option<&'a ContainerSummary> {
-    let mode = own.host_config.as_ref()?.network_mode.as_deref();
-    let target = target(mode)?;
+    let target = target(network_mode(own))?;
     list.iter().find(|other| is(target, other))
 }
 
@@ -99,9 +99,8 @@ fn is(target: &str, summary: &ContainerSummary) -> bool {
 pub fn by_network(list: &[ContainerSummary], replicas: &[Replica]) -> Vec<Joined> {
     let joined = list.iter().filter_map(|own| {
         let labels = own.labels.clone().unwrap_or_default();
-        let mode = own.host_config.as_ref()?.network_mode.as_deref();
         let name = own.names.iter().flatten().next()?;
-        joined("network_mode", mode, name, &labels, replicas)
+        joined("network_mode", network_mode(own), name, &labels, replicas)
     });
     joined.collect()
 }

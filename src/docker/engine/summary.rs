@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use bollard::models::ContainerSummary;
+use bollard::models::{ContainerSummary, EndpointSettings};
 
 use crate::model::{ServiceKey, label};
 
@@ -15,11 +15,18 @@ pub fn name(summary: &ContainerSummary) -> String {
 
 /// Its service by Compose's labels; one-offs and hooks have it too.
 pub fn service(summary: &ContainerSummary) -> Option<ServiceKey> {
-    let labels = summary.labels.as_ref()?;
     Some(ServiceKey {
-        project: labels.get(label::COMPOSE_PROJECT)?.clone(),
-        service: labels.get(label::COMPOSE_SERVICE)?.clone(),
+        project: label(summary, label::COMPOSE_PROJECT)?.to_owned(),
+        service: label(summary, label::COMPOSE_SERVICE)?.to_owned(),
     })
+}
+
+pub fn label<'a>(summary: &'a ContainerSummary, key: &str) -> Option<&'a str> {
+    summary.labels.as_ref()?.get(key).map(String::as_str)
+}
+
+pub fn network_mode(summary: &ContainerSummary) -> Option<&str> {
+    summary.host_config.as_ref()?.network_mode.as_deref()
 }
 
 /// True if a container can connect to a service in these networks; one in the host's network always can.
@@ -29,24 +36,24 @@ pub fn reaches(summary: &ContainerSummary, networks: &BTreeSet<String>) -> bool 
 }
 
 pub fn is_in_the_hosts_network(summary: &ContainerSummary) -> bool {
-    let host = summary.host_config.as_ref();
-    host.and_then(|config| config.network_mode.as_deref()) == Some("host")
+    network_mode(summary) == Some("host")
 }
 
 pub fn addresses_of(summary: &ContainerSummary) -> impl Iterator<Item = &str> {
-    let settings = summary.network_settings.as_ref();
-    let networks = settings.and_then(|settings| settings.networks.as_ref());
-    let networks = networks.into_iter().flat_map(|networks| networks.values());
-    networks
-        .flat_map(|own| [&own.ip_address, &own.global_ipv6_address])
+    endpoints(summary)
+        .flat_map(|(_, own)| [&own.ip_address, &own.global_ipv6_address])
         .flatten()
         .map(String::as_str)
 }
 
 pub fn networks_of(summary: &ContainerSummary) -> impl Iterator<Item = &String> {
+    endpoints(summary).map(|(network, _)| network)
+}
+
+fn endpoints(summary: &ContainerSummary) -> impl Iterator<Item = (&String, &EndpointSettings)> {
     let settings = summary.network_settings.as_ref();
     let networks = settings.and_then(|settings| settings.networks.as_ref());
-    networks.into_iter().flat_map(|networks| networks.keys())
+    networks.into_iter().flatten()
 }
 
 #[cfg(test)]

@@ -1,14 +1,11 @@
 //! What a container uses of the machine.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, UNIX_EPOCH},
-};
+use std::{collections::HashMap, time::Duration};
 
 use bollard::{models::ContainerStatsResponse, query_parameters as query};
 use futures_util::{Stream, StreamExt};
 
-use super::{Engine, failed, instant};
+use super::{Engine, failed, since_1970};
 use crate::{
     error::Result,
     model::{ContainerId, Usage},
@@ -24,8 +21,14 @@ impl Engine {
 
     /// Bytes received and sent by a container, summed over its networks.
     pub async fn network_bytes(&self, id: &ContainerId) -> Result<(u64, u64)> {
-        let stats = self.stats(id).await?;
-        let networks = stats.and_then(|stats| stats.networks).unwrap_or_default();
+        let options = query::StatsOptionsBuilder::default()
+            .stream(false)
+            .one_shot(true)
+            .build();
+        let mut stats = Box::pin(self.docker.stats(&id.0, Some(options)));
+        let read = stats.next().await.transpose();
+        let read = read.map_err(|error| failed("read a container's counters", &error))?;
+        let networks = read.and_then(|stats| stats.networks).unwrap_or_default();
         let sum = |of: fn(&bollard::models::ContainerNetworkStats) -> Option<u64>| {
             networks.values().filter_map(of).sum::<u64>()
         };
@@ -34,21 +37,11 @@ impl Engine {
             sum(|network| network.tx_bytes),
         ))
     }
-
-    async fn stats(&self, id: &ContainerId) -> Result<Option<ContainerStatsResponse>> {
-        let options = query::StatsOptionsBuilder::default()
-            .stream(false)
-            .one_shot(true)
-            .build();
-        let mut stats = Box::pin(self.docker.stats(&id.0, Some(options)));
-        let read = stats.next().await.transpose();
-        read.map_err(|error| failed("read a container's counters", &error))
-    }
 }
 
 /// Without the part of the page cache that the kernel can take back, as `docker stats` shows it.
 fn usage(stats: ContainerStatsResponse) -> Option<Usage> {
-    let at = instant(&stats.read?)?.duration_since(UNIX_EPOCH).ok()?;
+    let at = since_1970(&stats.read?)?;
     let cpu = stats.cpu_stats?.cpu_usage?.total_usage?;
     let memory = stats.memory_stats?;
     let details: HashMap<String, u64> = memory.stats.unwrap_or_default();

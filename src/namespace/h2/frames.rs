@@ -41,7 +41,7 @@ pub enum Event {
 }
 
 /// The position in one direction.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub enum Frames {
     /// In a header, of which these bytes have arrived.
     Header(Vec<u8>),
@@ -50,6 +50,7 @@ pub enum Frames {
     /// In the preface, this number of bytes before its end.
     Preface(u64),
     /// Unknown, until a segment consists of whole frames.
+    #[default]
     Lost,
 }
 

@@ -84,7 +84,7 @@ fn an_answer_that_began_and_fell_silent_is_a_subscription() {
 
 #[test]
 fn a_connection_captured_from_its_middle_is_certain_after_the_quiet_time() {
-    let mut h2 = H2::joined();
+    let mut h2 = H2::default();
     h2.inbound(100, b"in the middle of something");
     h2.inbound(200, &frame(HEADERS, END | 4, 7, b"hpack"));
     assert!(!h2.is_certain(9000, QUIET));
@@ -150,7 +150,7 @@ proptest! {
 
     #[test]
     fn arbitrary_bytes_are_survived(pieces in vec((any::<bool>(), vec(any::<u8>(), 0..64)), 0..32)) {
-        for mut h2 in [H2::from_start(), H2::joined()] {
+        for mut h2 in [H2::from_start(), H2::default()] {
             for (inbound, bytes) in &pieces {
                 if *inbound { h2.inbound(1, bytes) } else { h2.outbound(1, bytes) }
             }

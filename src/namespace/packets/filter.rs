@@ -15,7 +15,7 @@ const WHOLE: u32 = 0x40000;
 pub fn tcp_ports(ports: &[u16]) -> Vec<SockFilter> {
     let mut four = vec![
         load(BPF_B, 9),
-        skip_if_equal(TCP, 1),
+        SKIP_IF_TCP,
         REJECT,
         load(BPF_H, 6),
         op(BPF_JMP | BPF_JSET | BPF_K, 0, 1, 0x1fff),
@@ -24,7 +24,7 @@ pub fn tcp_ports(ports: &[u16]) -> Vec<SockFilter> {
         op(BPF_LDX | BPF_B | BPF_MSH, 0, 0, 0),
     ];
     four.extend(either_port(BPF_IND, 0, ports));
-    let mut six = vec![load(BPF_B, 6), skip_if_equal(TCP, 1), REJECT];
+    let mut six = vec![load(BPF_B, 6), SKIP_IF_TCP, REJECT];
     six.extend(either_port(BPF_ABS, 40, ports));
 
     let version = [load(BPF_B, 0), op(BPF_ALU | BPF_AND | BPF_K, 0, 0, 0xf0)];
@@ -63,9 +63,8 @@ fn only_if_equal(value: u32, block: Vec<SockFilter>) -> Vec<SockFilter> {
 
 const REJECT: SockFilter = op(BPF_RET | BPF_K, 0, 0, 0);
 
-const fn skip_if_equal(value: u32, over: u8) -> SockFilter {
-    op(BPF_JMP | BPF_JEQ | BPF_K, over, 0, value)
-}
+/// Skips the next instruction if the accumulator is the number of TCP.
+const SKIP_IF_TCP: SockFilter = op(BPF_JMP | BPF_JEQ | BPF_K, 1, 0, TCP);
 
 const fn load(size: u32, offset: u32) -> SockFilter {
     op(BPF_LD | size | BPF_ABS, 0, 0, offset)
