@@ -1,5 +1,7 @@
 //! `--preview`: some requests reach the new version before the cutover, and all others the old one.
 
+mod pinned;
+
 use std::time::Duration;
 
 use testbed::{Container, Stack, eventually};
@@ -32,7 +34,10 @@ const API: &str = r#"  api:
 "#;
 
 async fn stack(more: &str) -> Stack {
-    let mut stack = Stack::relabelled_with(&format!("{WEB}{more}"));
+    begun(Stack::relabelled_with(&format!("{WEB}{more}"))).await
+}
+
+async fn begun(mut stack: Stack) -> Stack {
     stack.set("ROLLOUT_STABLE", "200ms").up("v1").await;
     stack.tag("v2");
     stack
@@ -74,9 +79,7 @@ async fn is_back(stack: &Stack, before: &[Container]) {
     assert_eq!(stack.claims().await, 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_preview_is_reached_by_its_header_alone_until_it_is_promoted() {
-    let stack = stack("").await;
+async fn is_reached_until_it_is_promoted(stack: Stack) {
     let load = stack.load();
     let run = stack.rollout(&["--preview", HEADER, "web"]).await;
     run.code(5);
@@ -118,6 +121,11 @@ async fn a_preview_is_reached_by_its_header_alone_until_it_is_promoted() {
     stack.answers_steadily("v2").await;
     assert_eq!(ask(&stack, "/admin", &PREVIEW).await.0, 401);
     stack.settled(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_preview_is_reached_by_its_header_alone_until_it_is_promoted() {
+    is_reached_until_it_is_promoted(stack("").await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -177,9 +185,7 @@ async fn a_hook_before_the_cutover_sees_the_preview_and_no_person_is_waited_for(
     stack.settled(1).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_is_killed_at_its_preview_leaves_it_to_the_next() {
-    let stack = stack("").await;
+async fn is_left_to_the_next_run(stack: Stack) {
     let before = stack.replicas("web").await;
     let running = stack.start_rollout(&["--preview", HEADER, "--attach", "web"]);
     running.begins("pause", 1).await;
@@ -192,8 +198,11 @@ async fn a_run_that_is_killed_at_its_preview_leaves_it_to_the_next() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_preview_outlives_a_restart_of_traefik_and_of_the_socket_proxy() {
-    let stack = stack("").await;
+async fn a_run_that_is_killed_at_its_preview_leaves_it_to_the_next() {
+    is_left_to_the_next_run(stack("").await).await;
+}
+
+async fn outlives_a_restart_of_the_front(stack: Stack) {
     stack.rollout(&["--preview", HEADER, "web"]).await.code(5);
     let front = [&["restart", "-t", "1"], stack.front()].concat();
     stack.compose(&front).await;
@@ -208,6 +217,11 @@ async fn a_preview_outlives_a_restart_of_traefik_and_of_the_socket_proxy() {
     is_previewed(&stack, 100).await;
     stack.rollout(&["promote", "web"]).await.code(0);
     stack.settled(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_preview_outlives_a_restart_of_traefik_and_of_the_socket_proxy() {
+    outlives_a_restart_of_the_front(stack("").await).await;
 }
 
 /// The rollout is refused with this text, and nothing is touched.
@@ -256,14 +270,8 @@ async fn what_cannot_be_previewed_is_refused_before_anything_is_touched() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_switch_or_labels_without_a_preview_are_refused_before_anything_is_touched() {
+async fn labels_without_a_preview_are_refused_before_anything_is_touched() {
     let header = ["--preview", HEADER];
-    {
-        let mut stack = Stack::pinned("");
-        stack.up("v1").await;
-        stack.tag("v2");
-        refused(&stack, &header, "cannot preview: it needs a Traefik").await;
-    }
     for (label, value, said) in [
         (
             "traefik.http.routers.web.service",

@@ -274,6 +274,37 @@ async fn an_undo_of_both_while_they_are_watched_takes_both_back_once() {
     }
 }
 
+// Until the release Traefik reads the file of the hold too, by which the old routers have the requests of the new one.
+#[tokio::test(flavor = "multi_thread")]
+async fn by_pin_files_a_new_router_has_its_requests_from_the_cutover_on() {
+    let more = [
+        "traefik.enable=true",
+        "traefik.http.routers.api.rule=Host(`localhost`) && Path(`/api`)",
+        "${MORE}.rule=Host(`localhost`) && Path(`/api`) && PathPrefix(`/`)",
+        "${MORE}.middlewares=more",
+        "traefik.http.middlewares.more.headers.customresponseheaders.X-More=1",
+    ];
+    let more = more.map(|label| format!("      - {label}\n")).concat();
+    let (head, api) = BOTH.split_once("  api:\n").unwrap();
+    let (api, _) = api.split_once("      traefik").unwrap();
+    let services = format!("{head}  api:\n{api}{more}    networks: [front]\n");
+    let mut stack = Stack::pinned_with(&services);
+    stack.set("MORE", "none");
+    let mut stack = both(stack, 0).await;
+    asks_for(&mut stack, "v2").set("MORE", "traefik.http.routers.more");
+    let clients = clients(&stack, 200);
+    let mut running = stack.start_rollout(&[&["--bake", "3s"], &TOGETHER[..]].concat());
+    running.reaches_of("api", "step_started", "bake").await;
+    let answer = stack.get("/api", &[]).await.unwrap();
+    assert_eq!(answer.headers()["x-version"], "v2");
+    assert!(answer.headers().contains_key("x-more"));
+    let run = running.wait().await;
+    run.code(0);
+    let report = clients.stop().await;
+    assert!(report.nothing_lost(), "{report}\n{}", run.text);
+    settled(&stack, "v2").await;
+}
+
 // Traefik reads both files until the old one is replaced.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_loses_a_router_by_pin_files_is_refused_before_anything_is_touched() {

@@ -5,6 +5,7 @@
 //! - [`labels`]: what does Traefik make of labels?
 //! - [`api`]: what does its API say, and how is that reached?
 //! - [`discover`]: which Traefiks and socket proxies are in front of a service?
+//! - [`preview`]: which requests reach a previewed version, and as what does Traefik see it?
 //! - [`relabel`] and [`pin`]: the two ways to move traffic, through the socket proxy or by a file of the file provider.
 //! - [`driver`]: which way is taken, and what is refused?
 
@@ -14,6 +15,7 @@ pub mod discover;
 mod driver;
 pub mod labels;
 mod pin;
+mod preview;
 pub mod relabel;
 pub mod swarm;
 

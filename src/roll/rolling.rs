@@ -21,8 +21,7 @@ const AT_ONCE: &str = "switches all replicas at once";
 const SHIFTED: &str = "shifted step by step";
 const NO_WEIGHTS: &str =
     "gives replicas no weights; Traefik 3.0 or later behind the socket proxy does";
-const NO_PREVIEW: &str =
-    "cannot preview: it needs a Traefik that reads through a socket proxy of this version";
+const NO_PREVIEW: &str = "cannot preview: it needs a socket proxy of this version";
 
 /// Refuses settings of a rolling update that contradict each other.
 pub(super) fn refuse_limits(context: &ServiceContext<'_>) -> Result<()> {

@@ -3,9 +3,11 @@
 use std::{fmt, sync::LazyLock};
 
 use regex::Regex;
+use serde::{Deserialize, Serialize};
 
 /// Which requests are those of a preview.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum PreviewRule {
     /// Those that match this too, beside the rule of their router.
     Extra(String),

@@ -31,7 +31,7 @@ pub(super) use self::{
     names::{Names, Protocol, all_names, default_name, is_label, names, names_in_swarm},
     neighbour::{is_of, is_well, labels_of},
     network::astray,
-    preview::{matched_by, preview, served_by, ways},
+    preview::{matched_by, preview, previewed, served_by, ways},
     refuse::unknown_labels,
     weights::{set_weight, weight_labels, weight_of},
 };

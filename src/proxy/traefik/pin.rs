@@ -25,23 +25,25 @@ use self::{
     content::{Content, Pinned, content},
     default_rule::DefaultRules,
     directory::Directory,
-    record::{PinFile, Record, lost_router, refuse_newer},
+    record::{PinFile, Record, refuse_newer},
     server::Reach,
-    sides::Sides,
+    sides::{Sides, is_forward},
     together::Placed,
 };
 use super::{
     api::{PinnedName, Prefix, Servers, observation},
     config::TraefikContainer,
     discover::{Instance, Instances, Wanted},
-    labels::{Protocol, TraefikLabels, all_names},
+    labels::{Protocol, TraefikLabels, all_names, previewed},
+    preview::Preview,
 };
 use crate::{
     docker::{engine::Engine, watch::Role},
-    error::{Error, Result},
-    model::{Claim, Phase, Replica, RolloutId, ServiceKey, Share},
+    error::Result,
+    model::{Claim, ContainerId, Phase, Replica, RolloutId, ServiceKey, Share},
+    overlay::Labels,
     proxy::{Capabilities, LabelRules, NewFile, Observation, Router, Staged, Write, combine},
-    settings::Settings,
+    settings::{PreviewRule, Settings},
     state::Lock,
 };
 
@@ -58,8 +60,10 @@ pub struct Pin {
     places: Vec<Watched>,
     /// Where the files of services that move together go, in each directory.
     shared: Option<String>,
-    /// Whether the new version has every router of the old one.
+    /// Whether the new version has every router of the old one. What this one gives up, a service that moves with it may
+    /// take over, and the cover of it would be in the way.
     keeps_routers: bool,
+    preview: Preview,
     /// Whether any of them verifies the certificates of servers.
     verifies_servers: bool,
 }
@@ -91,19 +95,6 @@ impl Watched {
         Ok(())
     }
 
-    /// Refuses a file that lacks a router of the present one, which Traefik reads as well.
-    fn refuse_lost_routers(&self, next: &PinFile) -> Result<()> {
-        let Some(before) = self.file() else {
-            return Ok(());
-        };
-        match lost_router(&before.sections, &next.sections) {
-            None => Ok(()),
-            Some(router) => Err(Error::failed(format!(
-                "the new version has no router {router}, so that it cannot move together with other services by pin files"
-            ))),
-        }
-    }
-
     fn content(&self, key: &ServiceKey, sides: &Sides<'_>) -> Result<Content> {
         let rules = |labels: &BTreeMap<String, String>, router: &str| self.rules.of(labels, router);
         content(&Pinned {
@@ -112,6 +103,7 @@ impl Watched {
             shown: &sides.shown(&rules),
             other: &sides.other(&rules),
             other_is_there: sides.other_is_there,
+            previewed: &sides.previewed,
             reach: &self.reach,
         })
     }
@@ -144,6 +136,7 @@ impl Pin {
             .iter()
             .partition(|own| own.rollout.as_ref() == Some(&file.record.rollout));
         let sides = Sides::of(file.record.phase, (&news, &olds), &self.wanted.labels);
+        let sides = sides.with_preview(&news, file.record.preview.as_ref());
         match place.content(&self.key, &sides) {
             Ok(now) => now.shows != file.record.shows && !sides.live.is_empty(),
             Err(_) => false,
@@ -230,6 +223,7 @@ impl Router for Pin {
             hold_reroutes: true,
             joint_cutover: self.keeps_routers
                 && self.places.iter().all(|own| own.directory.takes_several()),
+            preview: true,
             ..Capabilities::default()
         }
     }
@@ -283,9 +277,9 @@ impl Router for Pin {
         let (notice, files) = self.files(claim, replicas).await?;
         let name = self.file_name();
         let mut writes = Vec::new();
-        for (place, file) in self.places.iter().zip(files) {
-            if claim.phase == Phase::Committed {
-                place.refuse_lost_routers(&file)?;
+        for (place, mut file) in self.places.iter().zip(files) {
+            if let Some(beside) = place.file().filter(|_| claim.phase == Phase::Committed) {
+                file.cover(&beside.sections);
             }
             let (name, text) = (name.clone(), file.text()?);
             writes.push(Write::File {
@@ -300,6 +294,17 @@ impl Router for Pin {
         self.shared = Some(together::shared_directory(group));
     }
 
+    fn ways_to_preview(&self) -> Vec<String> {
+        let mut ways = self.preview.ways();
+        if !ways.is_empty() {
+            ways.push(format!(
+                "the pin file holds addresses: if a replica or the machine restarts while no rollout runs, run rollout resume {}",
+                self.key.service
+            ));
+        }
+        ways
+    }
+
     async fn release(&mut self, _: &RolloutId, replicas: &[Replica]) -> Result<()> {
         self.give_up(replicas).await
     }
@@ -312,7 +317,8 @@ impl Router for Pin {
         self.refresh().await.ok()?;
         let ask = async |own: &Instance<Option<usize>>| self.ask(own, replicas).await;
         let answers = self.instances.answers(ask).await?;
-        let mut seen = observation(replicas, &BTreeMap::new(), answers);
+        self.preview.labels = self.previewed(replicas);
+        let mut seen = observation(replicas, &self.preview.labels, answers);
         self.treat_starting_as_live(replicas, &mut seen);
         self.instances.with_lost(seen, replicas, &[]).await
     }
@@ -333,7 +339,9 @@ impl Pin {
         self.instances.expire();
         let is_new = |own: &&Replica| own.rollout.as_ref() == Some(&claim.rollout);
         let (news, olds): (Vec<&Replica>, Vec<&Replica>) = replicas.iter().partition(is_new);
+        let rule = self.rule_of(claim);
         let sides = Sides::of(claim.phase, (&news, &olds), &self.wanted.labels);
+        let sides = sides.with_preview(&news, rule.as_ref());
         let mut files = Vec::new();
         for at in 0..self.places.len() {
             let own = self.places[at].record();
@@ -351,6 +359,9 @@ impl Pin {
             if let Some(shared) = self.shared.clone() {
                 record.share(shared);
             }
+            if let Some(rule) = rule.clone() {
+                record.preview_by(rule);
+            }
             if claim.phase == Phase::Committed {
                 record.hides = olds.iter().map(|old| old.id.clone()).collect();
             }
@@ -362,11 +373,35 @@ impl Pin {
         Ok((notice, files))
     }
 
+    /// Which requests a claim previews: as in the earlier files of its rollout, or as the settings of this run say.
+    fn rule_of(&self, claim: &Claim) -> Option<PreviewRule> {
+        let records = self.places.iter().filter_map(Watched::record);
+        let mut own = records.filter(|record| record.rollout == claim.rollout);
+        let known = own.find_map(|record| record.preview.clone());
+        let rule = known.or_else(|| self.preview.rule.clone());
+        rule.filter(|_| claim.plan.is_preview())
+    }
+
+    /// The labels by which Traefik sees the replicas that the files preview.
+    fn previewed(&self, replicas: &[Replica]) -> BTreeMap<ContainerId, Labels> {
+        let records = self.places.iter().filter_map(Watched::record);
+        let mut seen = BTreeMap::new();
+        for record in records {
+            let Some(rule) = &record.preview else {
+                continue;
+            };
+            let own = |own: &&Replica| own.rollout.as_ref() == Some(&record.rollout);
+            let labels = |own: &Replica| (own.id.clone(), previewed(&own.labels, rule));
+            seen.extend(replicas.iter().filter(own).map(labels));
+        }
+        seen
+    }
+
     /// An old replica that Docker still waits for was not routed to before either: a hold does not begin with it.
     fn treat_starting_as_live(&self, replicas: &[Replica], observation: &mut Observation) {
         let held = self.places.iter().filter_map(|place| {
             let record = place.record()?;
-            let holds = record.phase.keeps_old();
+            let holds = !is_forward(record.phase);
             (holds && record.pins).then_some(record)
         });
         for record in held {

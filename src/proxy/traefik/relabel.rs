@@ -11,9 +11,10 @@ pub(super) use self::claims::is_unsettled;
 pub use self::setup::{no_traefik, relabel};
 use super::{
     api::observation,
-    config::{Reads, StaticConfig, TraefikContainer},
+    config::{Reads, TraefikContainer},
     discover::{Instance, Instances},
-    labels::{Names, TraefikLabels, all_names, names, ways},
+    labels::{Names, TraefikLabels, all_names, names},
+    preview::Preview,
 };
 use crate::{
     docker::watch::Role,
@@ -24,7 +25,6 @@ use crate::{
         Capabilities, LabelRules, Observation, Router, Staged, Write, combine,
         socket_proxies::Control, write_all,
     },
-    settings::PreviewRule,
     state::Lock,
 };
 
@@ -38,12 +38,7 @@ pub struct Relabel {
     weights: bool,
     /// Whether any of them verifies the certificates of servers.
     verifies_servers: bool,
-    /// Which requests a preview gets, if there is one.
-    preview: Option<PreviewRule>,
-    /// How every Traefik that follows the overlay is configured.
-    fronts: Vec<StaticConfig>,
-    /// The labels by which Traefik sees previewed replicas, as they were last.
-    previewed: BTreeMap<ContainerId, Labels>,
+    preview: Preview,
     pub(super) instances: Instances<()>,
 }
 
@@ -103,7 +98,7 @@ impl Relabel {
         let key = self.key.to_string();
         let overlays = self.overlays().await?.into_iter();
         let before: Vec<_> = overlays.map(|mut own| own.claims.remove(&key)).collect();
-        let rule = self.preview.as_ref();
+        let rule = self.preview.rule.as_ref();
         let previewed = claims::previewed(&claim.rollout, &before, rule, replicas);
         let owner = (key.as_str(), self.epoch);
         let writes = self.controls.iter().zip(&before).map(|(control, before)| {
@@ -212,13 +207,7 @@ impl Router for Relabel {
     }
 
     fn ways_to_preview(&self) -> Vec<String> {
-        let fronts = &self.fronts;
-        let is_secured = |names: &[&str]| {
-            let mut all = fronts.iter();
-            !fronts.is_empty() && all.all(|own| own.are_secured(names))
-        };
-        let first = self.previewed.values().next();
-        first.map_or_else(Vec::new, |labels| ways(labels, is_secured))
+        self.preview.ways()
     }
 
     async fn switch_delay(&mut self, replicas: &[Replica]) -> Duration {
@@ -230,15 +219,15 @@ impl Router for Relabel {
         let join = async |traefik: &TraefikContainer| Ok(is_concerned(traefik).then_some(()));
         self.instances.refresh(join).await.ok()?;
         let overlays = self.overlays().await.ok()?;
-        self.previewed = self.previewed(&overlays, replicas);
-        let previews = self.previewed.values().map(names);
+        self.preview.labels = self.previewed(&overlays, replicas);
+        let previews = self.preview.labels.values().map(names);
         let names = previews.fold(all_names(replicas), Names::and);
         let ask = async |own: &Instance<()>| own.api.servers(&names).await;
         let answers = self.instances.answers(ask).await?;
         let by_hand = overlays.iter().flat_map(Overlay::hidden_by_hand);
         let seen = Observation {
             set_aside: by_hand.map(|id| ContainerId(id.to_owned())).collect(),
-            ..observation(replicas, &self.previewed, answers)
+            ..observation(replicas, &self.preview.labels, answers)
         };
         self.instances
             .with_lost(seen, replicas, &self.controls)

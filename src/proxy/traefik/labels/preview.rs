@@ -54,6 +54,13 @@ pub fn preview(labels: &Labels, rule: &PreviewRule) -> Effect {
     }
 }
 
+/// The labels of a replica as those of a preview.
+pub fn previewed(labels: &Labels, rule: &PreviewRule) -> Labels {
+    let mut seen = labels.clone();
+    preview(labels, rule).change(&mut seen);
+    seen
+}
+
 /// Why a version with these labels cannot be previewed, in a few words.
 pub fn refusal(labels: &Labels, rule: &PreviewRule) -> Option<String> {
     let routers = routers(labels);
@@ -297,8 +304,7 @@ mod tests {
 
     /// The labels as Traefik reads them, less those of Compose.
     fn seen(pairs: &[(&str, &str)], rule: &PreviewRule) -> Vec<String> {
-        let mut labels = labels(pairs);
-        preview(&labels, rule).change(&mut labels);
+        let labels = previewed(&labels(pairs), rule);
         let own = labels.iter().filter(|(key, _)| key.starts_with("traefik."));
         own.map(|(key, value)| format!("{key}={value}")).collect()
     }
@@ -416,8 +422,7 @@ mod tests {
     #[test]
     fn a_line_to_type_reaches_the_preview() {
         let ways = |pairs: &[(&str, &str)], rule: &PreviewRule| {
-            let mut labels = labels(pairs);
-            preview(&labels, rule).change(&mut labels);
+            let labels = previewed(&labels(pairs), rule);
             ways(&labels, |entrypoints| entrypoints == ["safe", "sound"])
         };
         let tls = ("traefik.http.routers.web.tls", "true");
@@ -447,9 +452,8 @@ mod tests {
             by_host in any::<bool>(),
         ) {
             let given = keys.iter().chain(&others).map(|key| (key.as_str(), value.as_str()));
-            let mut labels = labels(&given.collect::<Vec<_>>());
             let rule = if by_host { host() } else { header() };
-            preview(&labels, &rule).change(&mut labels);
+            let labels = previewed(&labels(&given.collect::<Vec<_>>()), &rule);
             for own in labels.keys().filter_map(|key| part(key)) {
                 let is_route = [ROUTERS, SERVICES].contains(&own.kind.as_str());
                 prop_assert!(!is_route || own.name.ends_with(SUFFIX), "{}", own.name);

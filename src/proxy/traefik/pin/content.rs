@@ -20,6 +20,8 @@ use crate::{
 
 /// Behind the names of what only the version that is not live defines.
 const OTHERS: &str = "~other";
+/// Behind the names of a preview's middlewares.
+const PREVIEW: &str = "~preview";
 
 /// What is to be pinned.
 pub struct Pinned<'a> {
@@ -31,6 +33,8 @@ pub struct Pinned<'a> {
     pub other: &'a Definition,
     /// The other version's containers are there, so that what only it defines leads to them unless it is pinned too.
     pub other_is_there: bool,
+    /// Previewed replicas, with the labels of their preview.
+    pub previewed: &'a [Replica],
     /// How Traefik reaches a replica.
     pub reach: &'a Reach,
 }
@@ -56,15 +60,10 @@ pub fn content(pinned: &Pinned<'_>) -> Result<Content> {
         prefix: Prefix::of(pinned.key),
         content: Content::default(),
     };
-    for (name, service) in &pinned.shown.services {
-        file.service(name, service)?;
-    }
     let shown = file.references(pinned.shown, "");
-    for (name, router) in &pinned.shown.routers {
-        file.router(&shown, name, "", router, above(priority(name, router))?)?;
-    }
-    file.middlewares(&shown);
+    file.version(&shown, pinned.live)?;
     file.mask(&shown)?;
+    file.preview()?;
     Ok(file.content)
 }
 
@@ -89,9 +88,46 @@ impl<'a> File<'a> {
         entry(section, kind).insert(name, body);
     }
 
-    fn service(&mut self, (protocol, name): &Name, service: &Service) -> Result<()> {
+    /// All that one version defines, with its replicas for servers.
+    fn version(&mut self, own: &References<'_>, replicas: &[&Replica]) -> Result<()> {
+        for (name, service) in &own.of.services {
+            self.service(own, name, service, replicas)?;
+        }
+        for (name, router) in &own.of.routers {
+            self.router(own, name, "", router, above(priority(name, router))?)?;
+        }
+        self.middlewares(own);
+        Ok(())
+    }
+
+    /// The previewed replicas, beside the live ones. Their routers come first: the labels give them higher priorities.
+    fn preview(&mut self) -> Result<()> {
+        let pinned = self.pinned;
+        let mut preview = Definition::default();
+        for replica in pinned.previewed {
+            // A preview has no router without a rule.
+            preview.extend(Definition::of(&replica.labels, &|_| None));
+        }
+        // A middleware may lead to a service of the live version.
+        let mut services = preview.clone();
+        services.extend(pinned.shown.clone());
+        let references = References {
+            live: &services,
+            ..self.references(&preview, PREVIEW)
+        };
+        let replicas: Vec<&Replica> = pinned.previewed.iter().collect();
+        self.version(&references, &replicas)
+    }
+
+    fn service(
+        &mut self,
+        references: &References<'_>,
+        (protocol, name): &Name,
+        service: &Service,
+        replicas: &[&Replica],
+    ) -> Result<()> {
         let mut servers = Vec::new();
-        for replica in self.pinned.live {
+        for replica in replicas {
             let own = Definition::of(&replica.labels, &|_| None);
             let Some(own) = own.services.get(&(*protocol, name.clone())) else {
                 continue;
@@ -102,8 +138,7 @@ impl<'a> File<'a> {
             shown.extend(address.map(str::to_owned));
             servers.push(Value::Object(server));
         }
-        let references = self.references(self.pinned.shown, "");
-        let body = balanced(name, service, servers, &references);
+        let body = balanced(name, service, servers, references);
         let name = self.prefix.name(*protocol, name);
         self.put(*protocol, "services", name, body);
         Ok(())

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use proptest::{collection::btree_map, prelude::*};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::{
     arbitrary::mutated_text,
     model::{Health, Run, label},
     plan::simulator,
+    proxy::traefik::labels::previewed,
+    settings::PreviewRule,
 };
 
 type Labels = [(&'static str, &'static str)];
@@ -52,6 +54,10 @@ struct Case<'a> {
 
 impl Case<'_> {
     fn content(&self) -> Result<Content> {
+        self.with_preview(&[])
+    }
+
+    fn with_preview(&self, previewed: &[Replica]) -> Result<Content> {
         let live: Vec<Replica> = self
             .live
             .iter()
@@ -67,6 +73,7 @@ impl Case<'_> {
             shown: &define(self.shown),
             other: &define(self.other),
             other_is_there: self.other_is_there,
+            previewed,
             reach: &Reach::default(),
         })
     }
@@ -317,6 +324,65 @@ fn a_protocol_that_the_live_version_has_given_up_leads_nowhere() {
 }
 
 #[test]
+fn a_preview_is_asked_first_and_has_servers_and_middlewares_of_its_own() {
+    let labels = &[
+        ("traefik.http.routers.web.rule", "Host(`a`)"),
+        ("traefik.http.routers.web.middlewares", "auth,sorry"),
+        ("traefik.http.middlewares.auth.basicauth.users", "u:p"),
+        ("traefik.http.middlewares.sorry.errors.service", "web-app"),
+    ];
+    let rule = PreviewRule::Extra("Header(`X`, `1`)".to_owned());
+    let mut new = replica(3, labels);
+    new.labels = previewed(&new.labels, &rule);
+    let case = Case {
+        live: &[2],
+        shown: labels,
+        other: labels,
+        other_is_there: true,
+    };
+    let content = case.with_preview(&[new]).unwrap();
+    let middlewares = |suffix: &str| {
+        [
+            (
+                format!("rollout.app.web.auth{suffix}"),
+                json!({"basicauth": {"users": "u:p"}}),
+            ),
+            (
+                format!("rollout.app.web.sorry{suffix}"),
+                json!({"errors": {"service": "rollout.app.web.web-app"}}),
+            ),
+        ]
+    };
+    let all: Map<String, Value> = middlewares("")
+        .into_iter()
+        .chain(middlewares("~preview"))
+        .collect();
+    let wanted = json!({"http": {
+        "routers": {
+            "rollout.app.web.web": {
+                "rule": "Host(`a`)", "priority": 10, "service": "rollout.app.web.web-app",
+                "middlewares": ["rollout.app.web.auth", "rollout.app.web.sorry"],
+            },
+            "rollout.app.web.web-rollout-preview": {
+                "rule": "(Host(`a`)) && (Header(`X`, `1`))", "priority": 11,
+                "service": "rollout.app.web.web-app-rollout-preview",
+                "middlewares": ["rollout.app.web.auth~preview", "rollout.app.web.sorry~preview"],
+            },
+        },
+        "services": {
+            "rollout.app.web.web-app": servers(),
+            "rollout.app.web.web-app-rollout-preview": {
+                "loadBalancer": {"passhostheader": "true", "servers": [{"url": "http://10.0.0.3:8080"}]},
+            },
+        },
+        "middlewares": all,
+    }});
+    assert_eq!(Value::Object(content.sections), wanted);
+    let shown: Vec<&str> = content.shows.keys().map(|id| id.0.as_str()).collect();
+    assert_eq!(shown, ["web-2", "web-3"]);
+}
+
+#[test]
 fn each_replica_of_the_live_side_is_a_server_and_is_recorded_with_it() {
     let case = Case {
         live: &[3, 4],
@@ -411,6 +477,7 @@ proptest! {
             shown: &define(&shown),
             other: &define(&other),
             other_is_there: true,
+            previewed: &[],
             reach: &Reach::default(),
         });
         let Ok(made) = made else {

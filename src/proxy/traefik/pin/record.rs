@@ -12,12 +12,13 @@ use super::tree::Object;
 use crate::{
     error::{Error, Result},
     model::{Claim, ContainerId, Phase, RolloutId, RoutePlan, Share},
+    settings::PreviewRule,
 };
 
 /// The version of the record's format; a newer one is refused.
 const FORMAT: u32 = 2;
-/// That of a file which counts where it is.
-const ALONE: u32 = 1;
+/// That of a file which counts where it is, without a preview.
+const FIRST: u32 = 1;
 
 /// What the file says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +38,9 @@ pub struct Record {
     /// of other services.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shared: Option<String>,
+    /// Which requests the new replicas get before the cutover.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<PreviewRule>,
     /// The replicas that were old at the cutover.
     pub hides: BTreeSet<ContainerId>,
     /// Replica → its servers.
@@ -47,7 +51,7 @@ impl Record {
     /// A record of this version's format.
     pub fn new(rollout: RolloutId, phase: Phase, epoch: u64, pins: bool) -> Self {
         Self {
-            format: ALONE,
+            format: FIRST,
             note:
                 "written by rollout, which removes it at the end; if no rollout runs, run it again"
                     .to_owned(),
@@ -56,6 +60,7 @@ impl Record {
             epoch,
             pins,
             shared: None,
+            preview: None,
             hides: BTreeSet::new(),
             shows: BTreeMap::new(),
         }
@@ -67,11 +72,18 @@ impl Record {
         self.format = FORMAT;
     }
 
+    /// Notes which requests the new replicas get. Version 0.1.0 has no previews, so it must refuse.
+    pub fn preview_by(&mut self, rule: PreviewRule) {
+        self.preview = Some(rule);
+        self.format = FORMAT;
+    }
+
     /// As the planner reads it. `stale`: the routing is not what it would be if it were written now.
     pub fn claim(&self, stale: bool) -> Claim {
-        let new = match self.phase.keeps_old() {
-            true => Share::Hidden,
-            false => Share::Live,
+        let new = match self.phase {
+            Phase::Prepared | Phase::RolledBack => Share::Hidden,
+            Phase::Shifted { .. } => Share::Preview,
+            Phase::Committed | Phase::ForceShown | Phase::Settled => Share::Live,
         };
         Claim {
             rollout: self.rollout.clone(),
@@ -142,6 +154,25 @@ impl PinFile {
         Ok(text)
     }
 
+    /// Takes over the routers that only the file beside it has: Traefik reads that one too, and the first definition of a
+    /// name counts.
+    pub fn cover(&mut self, beside: &Object) {
+        for protocol in beside.keys() {
+            let routers = self.sections.get_mut(protocol);
+            let routers = routers.and_then(|own| own.get_mut("routers"));
+            let Some(routers) = routers.and_then(Value::as_object_mut) else {
+                continue;
+            };
+            // A second router of the same rule changes nothing.
+            let Some(same) = routers.values().next().cloned() else {
+                continue;
+            };
+            for name in names(beside, protocol, "routers") {
+                routers.entry(name).or_insert_with(|| same.clone());
+            }
+        }
+    }
+
     /// The names of one kind in one protocol's section.
     pub fn names(&self, protocol: &str, kind: &str) -> Vec<String> {
         names(&self.sections, protocol, kind)
@@ -154,13 +185,18 @@ fn names(sections: &Object, protocol: &str, kind: &str) -> Vec<String> {
     all.into_iter().flatten().map(|(name, _)| name).collect()
 }
 
-/// A router that these sections have, and the next ones do not.
+/// A router of the labels that these sections have, and the next ones do not.
 pub fn lost_router(sections: &Object, next: &Object) -> Option<String> {
     sections.keys().find_map(|protocol| {
         let kept = names(next, protocol, "routers");
         let mut before = names(sections, protocol, "routers").into_iter();
-        before.find(|name| !kept.contains(name))
+        before.find(|name| !kept.contains(name) && !is_of_two(name))
     })
+}
+
+/// Whether it is the name of a router that stands in for two (see `both`).
+fn is_of_two(router: &str) -> bool {
+    router.trim_start_matches('~').contains('~')
 }
 
 #[cfg(test)]
@@ -199,13 +235,38 @@ mod tests {
     }
 
     #[test]
-    fn a_router_that_the_next_file_lacks_is_named() {
-        let (one, mut two) = (file("x"), file("y"));
+    fn a_router_of_the_labels_that_the_next_file_lacks_is_named() {
+        let (mut one, mut two) = (file("x"), file("y"));
+        one.sections["http"]["routers"]["web~admin"] = json!({});
         assert_eq!(lost_router(&one.sections, &two.sections), None);
         two.sections["http"]["routers"] = json!({"other": {}});
         let lost = lost_router(&one.sections, &two.sections);
         assert_eq!(lost.as_deref(), Some("web"));
         assert_eq!(lost_router(&one.sections, &Object::new()), lost);
+    }
+
+    #[test]
+    fn a_router_that_only_the_file_beside_it_has_is_covered() {
+        let mut beside = file("old");
+        let sections = &mut beside.sections;
+        sections["http"]["routers"]["admin"] = json!({"rule": "admin"});
+        sections.insert("tcp".to_owned(), json!({"routers": {"db": {}}}));
+        let mut own = file("new");
+        own.cover(&beside.sections);
+        let new = json!({"rule": "new"});
+        let all = json!({"http": {"routers": {"web": new, "admin": new}}});
+        assert_eq!(Value::Object(own.sections), all);
+    }
+
+    #[test]
+    fn a_preview_is_recorded_with_its_rule_and_is_nothing_for_version_0_1_0() {
+        let mut own = file("x");
+        own.record.phase = Phase::Shifted { step: 1 };
+        own.record.preview_by(PreviewRule::Host("a".to_owned()));
+        let read = PinFile::read(&own.text().unwrap()).unwrap();
+        assert_eq!(read, own);
+        assert_eq!(read.record.format, FORMAT);
+        assert!(read.record.claim(false).plan.is_preview());
     }
 
     #[test]

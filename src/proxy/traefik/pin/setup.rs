@@ -29,6 +29,7 @@ use crate::{
             config::{FilePlace, Reads, TraefikContainer, advice, looks_like_traefik},
             discover::{Instances, Wanted},
             labels::{Protocol, all_names, names},
+            preview::Preview,
             relabel::no_traefik,
         },
     },
@@ -75,7 +76,7 @@ pub async fn pin(
     let mut places = Vec::new();
     let found = landscape.socket_proxies.clone();
     let mut instances = Instances::new(context, landscape, found);
-    for traefik in concerned {
+    for traefik in &concerned {
         let at = place(engine, &mut places, traefik).await?;
         if !by_url {
             let api = landscape.api(traefik, settings).await;
@@ -97,6 +98,7 @@ pub async fn pin(
         places,
         shared: None,
         keeps_routers: true,
+        preview: Preview::new(settings.preview(), concerned.into_iter()),
         verifies_servers: traefiks.iter().any(|own| own.config.verifies_servers),
     };
     pin.learn_baseline(&context.olds, &landscape.running)

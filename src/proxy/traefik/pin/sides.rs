@@ -3,7 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::definition::Definition;
-use crate::model::{Health, Phase, Replica, Run};
+use crate::{
+    model::{Health, Phase, Replica, Run},
+    proxy::traefik::labels::previewed,
+    settings::PreviewRule,
+};
 
 type Labels = BTreeMap<String, String>;
 
@@ -13,6 +17,8 @@ pub type Rules<'a> = dyn Fn(&Labels, &str) -> Option<String> + 'a;
 /// The two versions of one change.
 pub struct Sides<'a> {
     pub live: Vec<&'a Replica>,
+    /// Previewed replicas, with the labels of their preview.
+    pub previewed: Vec<Replica>,
     shown: Vec<&'a Labels>,
     other: Vec<&'a Labels>,
     /// Whether the other version's containers get none from here on, whatever leads to them.
@@ -26,7 +32,7 @@ impl<'a> Sides<'a> {
         (news, olds): (&[&'a Replica], &[&'a Replica]),
         wanted: &'a Labels,
     ) -> Self {
-        let forward = !phase.keeps_old();
+        let forward = is_forward(phase);
         let (own, others) = match forward {
             true => (news, olds),
             false => (olds, news),
@@ -47,8 +53,23 @@ impl<'a> Sides<'a> {
                 false => labels(others),
             },
             live,
+            previewed: Vec::new(),
             other_is_there,
         }
+    }
+
+    /// The same with a preview of these new replicas, if there is a rule for it.
+    pub fn with_preview(mut self, news: &[&Replica], rule: Option<&PreviewRule>) -> Self {
+        let Some(rule) = rule else {
+            return self;
+        };
+        let shown = first_of(news, &[Replica::serves, runs]).into_iter();
+        let shown = shown.map(|own| Replica {
+            labels: previewed(&own.labels, rule),
+            ..own.clone()
+        });
+        self.previewed = shown.collect();
+        self
     }
 
     /// What the live version defines.
@@ -59,6 +80,14 @@ impl<'a> Sides<'a> {
     /// What the other one defines.
     pub fn other(&self, rules: &Rules<'_>) -> Definition {
         define(&self.other, rules)
+    }
+}
+
+/// Whether the new replicas have the public's requests: the only shift of a pin is a preview.
+pub fn is_forward(phase: Phase) -> bool {
+    match phase {
+        Phase::Committed | Phase::ForceShown | Phase::Settled => true,
+        Phase::Prepared | Phase::Shifted { .. } | Phase::RolledBack => false,
     }
 }
 
@@ -115,6 +144,7 @@ mod tests {
         let news = [("d", Starting), ("e", Unhealthy)];
         assert_eq!(live(Phase::Prepared, &olds, &[]), ["a"]);
         assert_eq!(live(Phase::RolledBack, &olds[1..], &news), ["b"]);
+        assert_eq!(live(Phase::Shifted { step: 1 }, &olds, &news), ["a"]);
         assert_eq!(live(Phase::Committed, &olds, &news), ["d"]);
         assert_eq!(live(Phase::Committed, &olds, &news[1..]), ["e"]);
         assert!(live(Phase::Prepared, &olds[2..], &news).is_empty());

@@ -1,6 +1,6 @@
 //! Finds out whether the socket proxies can move the traffic of a service, and refuses it with a reason where they cannot.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use bollard::models::ContainerSummary;
 
@@ -18,6 +18,7 @@ use crate::{
             api::{Api, named},
             config::{Reads, TraefikContainer, Version, advice},
             discover::{Instances, may_matter, readers},
+            preview::Preview,
         },
     },
     settings::Settings,
@@ -59,20 +60,14 @@ pub async fn relabel(
         instances.add(api, ());
     }
     let concerned = all.iter().filter(|own| is_concerned(own));
-    let versions = concerned.map(|own| own.version);
+    let versions = concerned.clone().map(|own| own.version);
     let mut relabel = Relabel {
         key: key.clone(),
         epoch: context.epoch,
         controls,
         weights: know_weights(&versions.collect::<Vec<_>>()),
         verifies_servers: all.iter().any(|own| own.config.verifies_servers),
-        preview: settings.preview(),
-        fronts: all
-            .iter()
-            .filter(|own| is_concerned(own))
-            .map(|own| own.config.clone())
-            .collect(),
-        previewed: BTreeMap::new(),
+        preview: Preview::new(settings.preview(), concerned),
         instances,
     };
     relabel.learn_baseline(&context.olds).await?;
