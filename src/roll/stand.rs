@@ -73,8 +73,7 @@ impl RunContext<'_> {
 
     /// The same, for a command on the whole project.
     pub async fn image_in(&self, landscape: &Landscape) -> Result<String> {
-        let mut used = landscape.running.iter();
-        if let Some(image) = used.find_map(|own| own.image_id.clone()) {
+        if let Some(image) = landscape.any_image() {
             return Ok(image);
         }
         Ok(self.helper_image(landscape).await?.unwrap_or_default())

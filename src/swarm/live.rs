@@ -25,7 +25,7 @@ use crate::{
     overlay::{Claim, Effect, Labels, Match, Rule},
     proxy::traefik::swarm::SwarmRoutes,
     settings::Settings,
-    state::Lock,
+    state::{Lock, revisions::Revision},
 };
 
 /// Between two looks at tasks.
@@ -40,6 +40,8 @@ pub struct Live<'a> {
     pub swarm: Swarm,
     pub docker: &'a DockerStack,
     pub wanted: Wanted<'a>,
+    /// The revision that an undo goes back to.
+    pub back: Option<&'a Revision>,
     pub key: &'a ServiceKey,
     /// `None` where Swarm's own update moves the service.
     pub routes: Option<SwarmRoutes>,
@@ -60,6 +62,11 @@ impl Live<'_> {
     /// The name of the service in the Swarm.
     pub fn name(&self) -> String {
         full_name(self.key)
+    }
+
+    /// How many tasks the new version wants.
+    pub fn replicas(&self) -> u32 {
+        u32::try_from(self.wanted.replicas()).unwrap_or(u32::MAX)
     }
 
     pub fn twin_name(&self) -> String {

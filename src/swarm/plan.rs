@@ -52,6 +52,13 @@ pub struct Observed {
     pub twin: Option<bool>,
 }
 
+impl Observed {
+    /// Whether no rollout is unfinished.
+    pub fn is_settled(&self) -> bool {
+        self.claim.is_none() && self.twin.is_none()
+    }
+}
+
 /// What this run has found out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Facts {

@@ -1,0 +1,276 @@
+//! The rollout of a Swarm service from its checks to its report.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::{sync::watch, time::Instant};
+
+use super::{
+    Stack,
+    checks::{is_routed, refuse_labels, refuse_mode, settings},
+    docker::DockerStack,
+    live::{Live, Seen, full_name},
+    plan::{Facts, Side},
+    record::{self, refuse_gone},
+    reduce::Wanted,
+    run::{READING, Summary, run},
+};
+use crate::{
+    docker::engine::swarm::{Service, Swarm},
+    error::{Error, Result},
+    event::{Event, Events},
+    execute::{UNCHANGED, unless_interrupted, with_other},
+    model::ServiceKey,
+    proxy::{
+        landscape::Landscape,
+        traefik::{labels::wants_traefik, swarm::SwarmRoutes},
+    },
+    retry,
+    roll::rollout_id,
+    settings::{Partial, Settings},
+    state::{lock, revisions::Revision},
+};
+
+/// What a command gives beside the service.
+pub struct Request<'a> {
+    pub service: &'a str,
+    pub files: &'a [String],
+    pub flags: &'a Partial,
+    /// The recorded revision that is rolled in place of what the files describe.
+    pub back: Option<&'a Revision>,
+}
+
+/// What a rollout needs, read and checked.
+struct Checked<'a> {
+    wanted: Wanted<'a>,
+    settings: Settings,
+    routes: Option<SwarmRoutes>,
+    /// Any image that the engine has, for the container that is the lock.
+    image: String,
+}
+
+impl Stack {
+    /// Rolls a service to what the stack file or the record says.
+    pub async fn roll(
+        &self,
+        asked: &Request<'_>,
+        events: &Events,
+        interrupted: watch::Receiver<bool>,
+    ) -> Result<()> {
+        let key = self.key(asked.service);
+        let events = events.of_service(&self.engine.endpoint().to_string(), &key);
+        let rolled = self.roll_service(asked, &key, &events, interrupted).await;
+        rolled.map_err(|error| error.within(events.scope()))
+    }
+
+    async fn roll_service(
+        &self,
+        asked: &Request<'_>,
+        key: &ServiceKey,
+        events: &Events,
+        interrupted: watch::Receiver<bool>,
+    ) -> Result<()> {
+        let began = Instant::now();
+        let docker = DockerStack::new(self.engine.endpoint().clone(), &self.name, asked.files);
+        let docker = docker.await?;
+        let config = match asked.back {
+            Some(back) => record::read(back)?,
+            None => docker.config().await?,
+        };
+        let checked = self.check(&config, key, asked).await?;
+        let (image, wait) = (&checked.image, checked.settings.lock_wait);
+        let lock = lock(&self.engine, key, image, wait, events).await?;
+        let rollout = rollout_id(key, lock.epoch);
+        let scoped = events.of_rollout(&rollout);
+        let live = Live {
+            engine: &self.engine,
+            swarm: Swarm::of(&self.engine),
+            docker: &docker,
+            wanted: checked.wanted,
+            back: asked.back,
+            key,
+            routes: checked.routes,
+            settings: &checked.settings,
+            lock: &lock,
+            events: &scoped,
+            rollout,
+        };
+        let rolled = locked(&live, began, interrupted).await;
+        drop(live);
+        if let Err(error) = lock.release().await {
+            events.notice(format!("the lock could not be released: {}", error.message));
+        }
+        rolled
+    }
+
+    /// Refuses what cannot succeed; changes nothing.
+    async fn check<'a>(
+        &self,
+        config: &'a Value,
+        key: &ServiceKey,
+        asked: &Request<'a>,
+    ) -> Result<Checked<'a>> {
+        let wanted = Wanted::find(config, asked.service)?;
+        let settings = settings(config, &wanted, asked.flags)?;
+        let service = self.service(key);
+        let service = service.ok_or_else(|| no_first_version(key, asked.files))?;
+        refuse_mode(&wanted, &settings)?;
+        if let Some(back) = asked.back {
+            refuse_gone(&Swarm::of(&self.engine), asked.service, back).await?;
+        }
+        let landscape = Landscape::read(&self.engine, &self.name).await;
+        let landscape = landscape.map_err(Error::untouched)?;
+        let routes = match is_routed(&wanted, service, &settings)? {
+            true => {
+                refuse_labels(&wanted, service)?;
+                let networks = wanted.networks(&self.name);
+                let routes = SwarmRoutes::find(&landscape, &self.name, &settings, networks);
+                let routes = routes.await;
+                Some(routes.map_err(Error::untouched)?)
+            }
+            false => None,
+        };
+        let own = routes.as_ref().map(|own| own.image.clone());
+        let image = own.or_else(|| landscape.any_image());
+        Ok(Checked {
+            wanted,
+            settings,
+            routes,
+            image: image.unwrap_or_default(),
+        })
+    }
+}
+
+fn no_first_version(key: &ServiceKey, files: &[String]) -> Error {
+    let files: String = files.iter().map(|own| format!("-c {own} ")).collect();
+    let (name, stack) = (full_name(key), &key.project);
+    Error::refused(format!(
+        "the Swarm service {name} does not exist yet, and rollout makes no first version"
+    ))
+    .hint(format!("docker stack deploy {files}{stack} makes it"))
+}
+
+/// The twin of an earlier rollout, which may have the traffic, is only taken down by a run with the proxy.
+fn refused_left(key: &ServiceKey) -> Error {
+    Error::refused(format!(
+        "an earlier rollout of {} through Traefik is not finished",
+        key.service
+    ))
+    .hint("finish it first: the same command, without --proxy none, with the traefik labels in deploy.labels")
+}
+
+/// The rest of a rollout, under the lock.
+async fn locked(live: &Live<'_>, began: Instant, interrupted: watch::Receiver<bool>) -> Result<()> {
+    let before = live.observe().await.map_err(Error::untouched)?;
+    if live.routes.is_none() && before.observed.twin.is_some() {
+        return Err(refused_left(live.key));
+    }
+    confirm_or_go_on(live, &before, &interrupted).await?;
+    let mut revisions = live.revisions().await?;
+    if before.observed.is_settled() {
+        live.adopt(&mut revisions, &before.service.spec).await;
+    }
+    let proxy = match &live.routes {
+        Some(routes) => routes.describe().await,
+        None => "Swarm's own update".to_owned(),
+    };
+    let begun = live.begun(revisions.next(&[]), proxy);
+    let replaces = replaced(&before.service);
+    live.events.emit(started(&begun, replaces.clone()));
+    let facts = Facts {
+        in_place: live.routes.is_none(),
+        routed: live.routes.is_some(),
+        ..Facts::default()
+    };
+    let summary = match run(live, facts, before.observed, interrupted).await {
+        Ok(summary) => summary,
+        Err(error) => {
+            live.note_failure(begun, &error).await;
+            return Err(error);
+        }
+    };
+    // What cannot be read counts as changed: the rollout is over, and does not fail for it.
+    let after = retry::for_a_while(READING, || live.observe()).await;
+    let after = after.map(|own| own.service.spec);
+    if summary.in_place && after.as_ref() == Ok(&before.service.spec) {
+        let (replicas, image) = (begun.replicas, begun.image.reference);
+        live.events.emit(Event::NothingToDo { replicas, image });
+        return Ok(());
+    }
+    live.note_success(&mut revisions, begun.clone(), after)
+        .await;
+    live.events.emit(finished(begun, replaces, summary, began));
+    Ok(())
+}
+
+fn started(begun: &Revision, replaces: Option<String>) -> Event {
+    Event::Started {
+        revision: begun.number,
+        replicas: begun.replicas,
+        proxy: begun.proxy.clone(),
+        image: begun.image.reference.clone(),
+        replaces,
+        undo_to: begun.undo_to,
+        restart_of: None,
+    }
+}
+
+fn finished(begun: Revision, replaces: Option<String>, summary: Summary, began: Instant) -> Event {
+    let ms = |own: Duration| own.as_millis() as u64;
+    let total_ms = ms(began.elapsed());
+    Event::Finished {
+        revision: begun.number,
+        replicas: begun.replicas,
+        image: begun.image.reference,
+        replaces,
+        cutover_ms: summary.cutover.map(ms),
+        live_ms: summary.live_at.map(|at| ms(at.duration_since(began))),
+        gap_ms: None,
+        total_ms,
+        phases: with_other(summary.phases, total_ms),
+    }
+}
+
+/// Confirms the routes of a service before its rollout; an unfinished one goes on.
+async fn confirm_or_go_on(
+    live: &Live<'_>,
+    before: &Seen,
+    interrupted: &watch::Receiver<bool>,
+) -> Result<()> {
+    let Some(routes) = &live.routes else {
+        return Ok(());
+    };
+    if before.observed.is_settled() {
+        let confirming = confirm_before(live, routes, &before.service);
+        return unless_interrupted(interrupted, UNCHANGED, confirming).await;
+    }
+    let forward = before.observed.claim.is_some();
+    live.events.emit(Event::Unfinished { forward });
+    Ok(())
+}
+
+/// Traefik has to have the tasks of the service before anything is made: else no later confirmation could come.
+async fn confirm_before(live: &Live<'_>, routes: &SwarmRoutes, service: &Service) -> Result<()> {
+    let name = live.name();
+    if !wants_traefik(&service.spec.labels) {
+        return Err(Error::refused(format!(
+            "{name} as it runs has no traefik labels, so Traefik does not route to it yet"
+        ))
+        .hint("docker stack deploy adds the labels first"));
+    }
+    let agreed = routes.agree(&name, async || live.routed(Side::Service).await);
+    agreed.await.map_err(|why| {
+        Error::refused(format!(
+            "Traefik does not route to {name} as it runs: {why}"
+        ))
+        .hint(format!(
+            "see docker service ps {name}, and the service in Traefik's dashboard; --proxy none leaves the update to Swarm"
+        ))
+    })
+}
+
+/// The image that runs, without the digest that Docker has added.
+fn replaced(service: &Service) -> Option<String> {
+    let image = service.spec.image().split('@').next();
+    image.filter(|own| !own.is_empty()).map(str::to_owned)
+}
