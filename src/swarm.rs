@@ -4,10 +4,12 @@ mod checks;
 mod docker;
 mod live;
 mod plan;
+mod preview;
 mod record;
 mod reduce;
 mod rollout;
 mod run;
+mod status;
 mod tasks;
 
 pub use self::rollout::Request;

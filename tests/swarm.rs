@@ -2,6 +2,7 @@
 //! Swarm updates the service.
 
 mod history;
+mod looks;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -473,10 +474,9 @@ async fn swarm_itself_updates_a_service_without_a_router_and_what_a_swarm_has_no
     assert!(runs.starts_with("rollout-demo:v2"), "{runs}");
     for (line, part) in [
         (&["--strategy", "canary", "web"][..], "canary"),
-        (&["--bake", "5s", "web"], "bake"),
+        (&["--bake", "5s", "plain"], "bake"),
         (&["--all"], "--all"),
-        (&["status"], "is a stack of a Swarm"),
-        (&["plan", "web"], "is a stack of a Swarm"),
+        (&["restart", "web"], "is a stack of a Swarm"),
         (&["--proxy", "traefik", "plain"], "deploy.labels"),
         (&["wep"], "wep"),
     ] {

@@ -275,10 +275,17 @@ fn failed(attempt: &Intent) -> [String; 5] {
     ]
 }
 
-/// The name of an image, and its short id.
+/// The name of an image, and its short id, or its digest where it has no id.
 fn image(own: &Revision) -> String {
-    let name = image_name(&own.image.reference, &own.image.id);
-    match short_image(&own.image.id) {
+    let own = &own.image;
+    let digest = own.digests.iter().find_map(|own| own.split('@').nth(1));
+    let id = match own.id.as_str() {
+        "" => digest.unwrap_or_default(),
+        id => id,
+    };
+    let name = image_name(&own.reference, id);
+    match short_image(id) {
+        "" => name,
         short if name == short => name,
         short => format!("{name} ({short})"),
     }

@@ -259,6 +259,11 @@ impl Standing {
         self.shifted.is_some() && self.holder.is_none()
     }
 
+    /// Whether the run that holds the lock goes on.
+    pub fn is_rolled(&self) -> bool {
+        self.holder.as_ref().is_some_and(|holder| holder.lives)
+    }
+
     /// Whether the run that holds the lock is dead, so that nothing changes by itself.
     pub fn is_abandoned(&self) -> bool {
         self.holder.as_ref().is_some_and(|holder| !holder.lives)

@@ -21,6 +21,8 @@ use crate::{
 
 /// On a service of a stack: the image as the file names it.
 const FILE_IMAGE: &str = "com.docker.stack.image";
+/// The way of a version that has no twin.
+pub const BY_SWARM: &str = "Swarm's own update";
 /// The author shown for a version that `docker stack deploy` has started.
 const FOUND: &str = "docker stack deploy";
 
@@ -141,7 +143,7 @@ impl Live<'_> {
             at: self.lock.epoch,
             who: owner::who(),
             image: image_record(self.wanted.image()),
-            replicas: self.replicas(),
+            replicas: self.wanted.number(),
             proxy,
             strategy: Strategy::BlueGreen.name().to_owned(),
             undo_to: self.back.map(|back| back.number),
@@ -162,7 +164,7 @@ impl Live<'_> {
             found: true,
             replicas: u32::try_from(runs.replicas().unwrap_or_default()).unwrap_or(u32::MAX),
             undo_to: None,
-            ..self.begun(revisions.next(&[]), String::new())
+            ..self.begun(revisions.next(&[]), BY_SWARM.to_owned())
         };
         let found = self.described(found, runs);
         self.record(

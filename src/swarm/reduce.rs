@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// What a service of a Swarm needs beside itself, by the key in the file.
-const PARTS: [&str; 4] = ["networks", "volumes", "configs", "secrets"];
+pub const PARTS: [&str; 4] = ["networks", "volumes", "configs", "secrets"];
 /// Of these, what Swarm keeps by a name, and never changes.
 pub const KEPT: [&str; 2] = ["configs", "secrets"];
 
@@ -74,6 +74,11 @@ impl<'a> Wanted<'a> {
         self.deploy("replicas").as_u64().unwrap_or(1)
     }
 
+    /// The same for events and records.
+    pub fn number(&self) -> u32 {
+        u32::try_from(self.replicas()).unwrap_or(u32::MAX)
+    }
+
     /// How many tasks it has; `None` for one on each node.
     pub fn count(&self) -> Option<u64> {
         (self.mode() == "replicated").then(|| self.replicas())
@@ -96,6 +101,15 @@ impl<'a> Wanted<'a> {
     /// The labels of the service, which Traefik's Swarm provider reads.
     pub fn labels(&self) -> Labels {
         labels(self.deploy("labels"))
+    }
+
+    /// One without a value has an empty one.
+    pub fn variables(&self) -> Labels {
+        let mut all = labels(self.own.get("environment").unwrap_or(&Value::Null));
+        all.values_mut()
+            .filter(|own| *own == "null")
+            .for_each(String::clear);
+        all
     }
 
     /// The labels of its containers.

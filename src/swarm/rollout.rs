@@ -11,7 +11,7 @@ use super::{
     docker::DockerStack,
     live::{Live, Seen, full_name},
     plan::{Facts, Side},
-    record::{self, refuse_gone},
+    record::{self, BY_SWARM, refuse_gone},
     reduce::Wanted,
     run::{READING, Summary, run},
 };
@@ -41,12 +41,13 @@ pub struct Request<'a> {
 }
 
 /// What a rollout needs, read and checked.
-struct Checked<'a> {
-    wanted: Wanted<'a>,
-    settings: Settings,
-    routes: Option<SwarmRoutes>,
-    /// Any image that the engine has, for the container that is the lock.
-    image: String,
+pub struct Checked<'a> {
+    pub service: &'a Service,
+    pub wanted: Wanted<'a>,
+    pub settings: Settings,
+    pub routes: Option<SwarmRoutes>,
+    /// Any image that the engine has, for a container that is never started.
+    pub image: String,
 }
 
 impl Stack {
@@ -104,8 +105,8 @@ impl Stack {
     }
 
     /// Refuses what cannot succeed; changes nothing.
-    async fn check<'a>(
-        &self,
+    pub(super) async fn check<'a>(
+        &'a self,
         config: &'a Value,
         key: &ServiceKey,
         asked: &Request<'a>,
@@ -128,11 +129,13 @@ impl Stack {
                 let routes = routes.await;
                 Some(routes.map_err(Error::untouched)?)
             }
+            false if !settings.bake.is_zero() => return Err(no_bake(asked.service)),
             false => None,
         };
         let own = routes.as_ref().map(|own| own.image.clone());
         let image = own.or_else(|| landscape.any_image());
         Ok(Checked {
+            service,
             wanted,
             settings,
             routes,
@@ -150,8 +153,15 @@ fn no_first_version(key: &ServiceKey, files: &[String]) -> Error {
     .hint(format!("docker stack deploy {files}{stack} makes it"))
 }
 
+fn no_bake(service: &str) -> Error {
+    Error::refused(format!(
+        "{service} has no twin, since Swarm alone updates it, so there is nothing to bake"
+    ))
+    .hint("leave out bake; deploy.update_config.monitor is how long Swarm watches each new task")
+}
+
 /// The twin of an earlier rollout, which may have the traffic, is only taken down by a run with the proxy.
-fn refused_left(key: &ServiceKey) -> Error {
+pub fn refused_left(key: &ServiceKey) -> Error {
     Error::refused(format!(
         "an earlier rollout of {} through Traefik is not finished",
         key.service
@@ -170,18 +180,11 @@ async fn locked(live: &Live<'_>, began: Instant, interrupted: watch::Receiver<bo
     if before.observed.is_settled() {
         live.adopt(&mut revisions, &before.service.spec).await;
     }
-    let proxy = match &live.routes {
-        Some(routes) => routes.describe().await,
-        None => "Swarm's own update".to_owned(),
-    };
+    let proxy = way(live.routes.as_ref()).await;
     let begun = live.begun(revisions.next(&[]), proxy);
     let replaces = replaced(&before.service);
     live.events.emit(started(&begun, replaces.clone()));
-    let facts = Facts {
-        in_place: live.routes.is_none(),
-        routed: live.routes.is_some(),
-        ..Facts::default()
-    };
+    let facts = facts(live.routes.as_ref(), live.settings);
     let summary = match run(live, facts, before.observed, interrupted).await {
         Ok(summary) => summary,
         Err(error) => {
@@ -201,6 +204,24 @@ async fn locked(live: &Live<'_>, began: Instant, interrupted: watch::Receiver<bo
         .await;
     live.events.emit(finished(begun, replaces, summary, began));
     Ok(())
+}
+
+/// How the traffic moves.
+pub async fn way(routes: Option<&SwarmRoutes>) -> String {
+    match routes {
+        Some(routes) => routes.describe().await,
+        None => BY_SWARM.to_owned(),
+    }
+}
+
+/// What a run begins with.
+pub fn facts(routes: Option<&SwarmRoutes>, settings: &Settings) -> Facts {
+    Facts {
+        in_place: routes.is_none(),
+        routed: routes.is_some(),
+        bakes: !settings.bake.is_zero(),
+        ..Facts::default()
+    }
 }
 
 fn started(begun: &Revision, replaces: Option<String>) -> Event {
@@ -269,8 +290,13 @@ async fn confirm_before(live: &Live<'_>, routes: &SwarmRoutes, service: &Service
     })
 }
 
-/// The image that runs, without the digest that Docker has added.
-fn replaced(service: &Service) -> Option<String> {
-    let image = service.spec.image().split('@').next();
-    image.filter(|own| !own.is_empty()).map(str::to_owned)
+/// An image without its digest.
+pub fn bare(image: &str) -> &str {
+    image.split('@').next().unwrap_or_default()
+}
+
+/// The image that runs.
+pub fn replaced(service: &Service) -> Option<String> {
+    let image = bare(service.spec.image());
+    (!image.is_empty()).then(|| image.to_owned())
 }

@@ -7,7 +7,7 @@ use super::{LONGEST, STACK, Stack};
 
 impl Stack {
     /// A command without settings.
-    async fn look(&self, arguments: &[&str]) -> Run {
+    pub(super) async fn look(&self, arguments: &[&str]) -> Run {
         self.begin(arguments).wait_for(LONGEST).await
     }
 
@@ -47,7 +47,10 @@ async fn an_undo_returns_to_what_ran_before_and_a_failed_rollout_is_listed() {
     assert_eq!(images, expected, "{history:#?}");
     let failed = history[2]["failed"].as_str().unwrap();
     assert!(failed.contains("the old version of web serves"), "{failed}");
-    assert_eq!((&history[0]["found"], &history[3]["undo_to"]), (&true.into(), &1.into()));
+    assert_eq!(
+        (&history[0]["found"], &history[3]["undo_to"]),
+        (&true.into(), &1.into())
+    );
     let whole = stack.look(&["history"]).await;
     whole.code(0);
     assert!(whole.out.contains("live, undo to 1"), "{}", whole.out);
@@ -64,7 +67,7 @@ async fn an_undo_returns_to_what_ran_before_and_a_failed_rollout_is_listed() {
 
 /// Swarm never changes a config, so a revision has the content that it had, whatever stands in the file now.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_revision_has_its_configs_and_is_refused_once_the_swarm_lost_one() {
+async fn a_revision_has_its_configs_and_is_refused_once_the_swarm_lacks_one() {
     let with = |key: &str| {
         let own = format!("    image: rollout-demo:$TAG\n    configs: [{key}]\n");
         let file = STACK.replace("    image: rollout-demo:$TAG\n", &own);

@@ -2,6 +2,7 @@
 
 use tokio::sync::watch;
 
+use super::plan::show;
 use crate::{
     app::stacks::{one_service, refuse_given, refuse_options, refused},
     cli::UpArgs,
@@ -18,15 +19,32 @@ pub async fn roll(
     events: &Events,
     interrupted: watch::Receiver<bool>,
 ) -> Result<Outcome> {
-    let service = service(up, &stack.name)?;
-    let asked = Request {
-        service,
+    let asked = request(up, &stack.name)?;
+    stack.roll(&asked, events, interrupted).await?;
+    Ok(Outcome::Done)
+}
+
+pub async fn plan(up: &UpArgs, stack: &Stack, events: &Events) -> Result<Outcome> {
+    let asked = request(up, &stack.name)?;
+    let host = stack.engine.endpoint().to_string();
+    let events = events.of_service(&host, &stack.key(asked.service));
+    let planned = stack.plan(&asked, &events).await;
+    let plan = planned.map_err(|error| error.within(events.scope()))?;
+    let outcome = match plan.steps.is_empty() {
+        true => Outcome::Done,
+        false => Outcome::Changes,
+    };
+    show(plan, &events, &up.target);
+    Ok(outcome)
+}
+
+fn request<'a>(up: &'a UpArgs, stack: &str) -> Result<Request<'a>> {
+    Ok(Request {
+        service: service(up, stack)?,
         files: &up.target.files,
         flags: &up.settings,
         back: None,
-    };
-    stack.roll(&asked, events, interrupted).await?;
-    Ok(Outcome::Done)
+    })
 }
 
 /// Refuses a Compose project that has the name of a stack on this node: without -p the stack was not looked for.
