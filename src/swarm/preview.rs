@@ -89,17 +89,14 @@ impl Stack {
             None => Vec::new(),
         };
         let claim = furthest(claims.iter().flatten())?;
-        let twin = self.twin(key);
-        let runs = match twin {
-            Some(twin) => {
-                let tasks = Swarm::of(&self.engine).tasks(&twin.id).await?;
-                Some(tasks.iter().any(Task::runs))
-            }
-            None => None,
-        };
+        let mut twin = None;
+        if let Some(own) = self.twin(key) {
+            let tasks = Swarm::of(&self.engine).tasks(&own.id).await?;
+            twin = Some((own, tasks.iter().any(Task::runs)));
+        }
         let observed = Observed {
             claim: claim.map(|(stage, _)| stage),
-            twin: runs,
+            twin: twin.map(|(_, runs)| runs),
         };
         Ok((observed, unfinished(key, claim, twin)))
     }

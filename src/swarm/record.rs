@@ -104,7 +104,7 @@ pub fn read(back: &Revision) -> Result<Value> {
 
 /// The first of its configs and secrets that is not there, or is another one than `recorded`.
 fn gone(config: &Value, recorded: &str, there: &BTreeMap<String, String>) -> Option<String> {
-    let names = KEPT.iter().flat_map(|kind| {
+    let mut names = KEPT.iter().flat_map(|kind| {
         let all = config[*kind].as_object().into_iter().flatten();
         all.filter_map(move |(_, own)| Some(format!("{kind}/{}", own["name"].as_str()?)))
     });
@@ -112,12 +112,11 @@ fn gone(config: &Value, recorded: &str, there: &BTreeMap<String, String>) -> Opt
         .split(' ')
         .filter_map(|own| own.split_once('='))
         .collect();
-    let mut names = names;
     names.find(
         |name| match (there.get(name), recorded.get(name.as_str())) {
             (None, _) => true,
             (Some(id), Some(then)) => id != then,
-            // What ran before the first rollout had other ones, or none.
+            // Which one it was is not recorded of what ran before the first rollout.
             (Some(_), None) => false,
         },
     )
@@ -151,8 +150,8 @@ impl Live<'_> {
         }
     }
 
-    /// Records what runs before the rollout, unless it is recorded already. No file describes it, so that it is its image
-    /// in the file of this rollout.
+    /// Records what runs before the rollout, unless it is recorded already. No file describes it: its image is known,
+    /// and all else is taken from the file of this rollout.
     pub async fn adopt(&self, revisions: &mut Revisions, runs: &ServiceSpec) {
         let hash = hash(runs);
         if revisions.list.iter().any(|own| own.hash == hash) {
@@ -162,19 +161,11 @@ impl Live<'_> {
             rollout: "found".to_owned(),
             who: FOUND.to_owned(),
             found: true,
-            replicas: u32::try_from(runs.replicas().unwrap_or_default()).unwrap_or(u32::MAX),
             undo_to: None,
             ..self.begun(revisions.next(&[]), BY_SWARM.to_owned())
         };
         let found = self.described(found, runs);
-        self.record(
-            revisions,
-            Revision {
-                digest: String::new(),
-                ..found
-            },
-        )
-        .await;
+        self.record(revisions, found).await;
     }
 
     /// The revision as Swarm has it.
@@ -183,7 +174,11 @@ impl Live<'_> {
         Revision {
             image: image_record(spec.image()),
             hash: hash(spec),
-            digest: contents(spec),
+            digest: match revision.found {
+                // Those of the file may be other ones than those that ran.
+                true => String::new(),
+                false => contents(spec),
+            },
             config: yaml::write(&config).unwrap_or_default(),
             ..revision
         }

@@ -1,7 +1,5 @@
 //! The rollout of a Swarm service from its checks to its report.
 
-use std::time::Duration;
-
 use serde_json::Value;
 use tokio::{sync::watch, time::Instant};
 
@@ -13,13 +11,13 @@ use super::{
     plan::{Facts, Side},
     record::{self, BY_SWARM, refuse_gone},
     reduce::Wanted,
-    run::{READING, Summary, run},
+    run::{READING, run},
 };
 use crate::{
     docker::engine::swarm::{Service, Swarm},
     error::{Error, Result},
     event::{Event, Events},
-    execute::{UNCHANGED, unless_interrupted, with_other},
+    execute::{Made, UNCHANGED, unless_interrupted},
     model::ServiceKey,
     proxy::{
         landscape::Landscape,
@@ -185,8 +183,8 @@ async fn locked(live: &Live<'_>, began: Instant, interrupted: watch::Receiver<bo
     let replaces = replaced(&before.service);
     live.events.emit(started(&begun, replaces.clone()));
     let facts = facts(live.routes.as_ref(), live.settings);
-    let summary = match run(live, facts, before.observed, interrupted).await {
-        Ok(summary) => summary,
+    let (summary, in_place) = match run(live, facts, before.observed, interrupted).await {
+        Ok(ended) => ended,
         Err(error) => {
             live.note_failure(begun, &error).await;
             return Err(error);
@@ -195,14 +193,20 @@ async fn locked(live: &Live<'_>, began: Instant, interrupted: watch::Receiver<bo
     // What cannot be read counts as changed: the rollout is over, and does not fail for it.
     let after = retry::for_a_while(READING, || live.observe()).await;
     let after = after.map(|own| own.service.spec);
-    if summary.in_place && after.as_ref() == Ok(&before.service.spec) {
+    if in_place && after.as_ref() == Ok(&before.service.spec) {
         let (replicas, image) = (begun.replicas, begun.image.reference);
         live.events.emit(Event::NothingToDo { replicas, image });
         return Ok(());
     }
     live.note_success(&mut revisions, begun.clone(), after)
         .await;
-    live.events.emit(finished(begun, replaces, summary, began));
+    let made = Made {
+        revision: begun.number,
+        replicas: begun.replicas,
+        image: begun.image.reference,
+        replaces,
+    };
+    live.events.emit(summary.finished(made, began));
     Ok(())
 }
 
@@ -233,22 +237,6 @@ fn started(begun: &Revision, replaces: Option<String>) -> Event {
         replaces,
         undo_to: begun.undo_to,
         restart_of: None,
-    }
-}
-
-fn finished(begun: Revision, replaces: Option<String>, summary: Summary, began: Instant) -> Event {
-    let ms = |own: Duration| own.as_millis() as u64;
-    let total_ms = ms(began.elapsed());
-    Event::Finished {
-        revision: begun.number,
-        replicas: begun.replicas,
-        image: begun.image.reference,
-        replaces,
-        cutover_ms: summary.cutover.map(ms),
-        live_ms: summary.live_at.map(|at| ms(at.duration_since(began))),
-        gap_ms: None,
-        total_ms,
-        phases: with_other(summary.phases, total_ms),
     }
 }
 

@@ -29,11 +29,13 @@ impl Stack {
         let Some(service) = self.service(key) else {
             return Ok(Standing::default());
         };
-        let tasks = self.tasks(service).await?;
-        let twin = match self.twin(key) {
-            Some(twin) => Some((twin, self.tasks(twin).await?)),
-            None => None,
-        };
+        let mut sides = vec![(service, self.tasks(service).await?)];
+        let mut twin = None;
+        if let Some(own) = self.twin(key) {
+            let tasks = self.tasks(own).await?;
+            twin = Some((own, tasks.iter().any(Task::runs)));
+            sides.push((own, tasks));
+        }
         let routed = wants_traefik(&service.spec.labels);
         let read = match routed {
             true => claims(landscape, key).await,
@@ -43,29 +45,27 @@ impl Stack {
         let claim = read.clone().and_then(|_| furthest(claims));
         let unknown = claim.as_ref().err().map(|error| error.message.clone());
         let claim = claim.ok().flatten();
-        let wanted = service.spec.replicas();
+        let wanted = service.spec.replicas().unwrap_or(sides[0].1.len() as u64);
         let mut standing = Standing {
-            desired: wanted.map_or(tasks.len() as u32, |own| {
-                u32::try_from(own).unwrap_or(u32::MAX)
-            }),
+            desired: u32::try_from(wanted).unwrap_or(u32::MAX),
             routed,
             drift: paused(service).into_iter().collect(),
-            unfinished: unfinished(key, claim, twin.as_ref().map(|own| own.0)),
+            unfinished: unfinished(key, claim, twin),
             unknown,
             ..Standing::default()
         };
-        let serves = |all: &(&Service, Vec<Task>)| all.1.iter().any(Task::runs);
-        let to_twin = claim.is_some_and(|(stage, _)| stage != Stage::Release)
-            && twin.as_ref().is_some_and(serves);
+        let is_claimed = claim.is_some_and(|(stage, _)| stage != Stage::Release);
+        let to_twin = is_claimed && twin.is_some_and(|(_, runs)| runs);
         let mut routing = Observation::default();
-        let sides = [(service, tasks, !to_twin)].into_iter();
-        let sides = sides.chain(twin.map(|(twin, tasks)| (twin, tasks, to_twin)));
-        for (own, tasks, is_live) in sides {
-            let share = if is_live { Share::Live } else { Share::Hidden };
+        for (own, tasks) in sides {
+            let is_twin = own.id != service.id;
+            let share = match is_twin == to_twin {
+                true => Share::Live,
+                false => Share::Hidden,
+            };
             for task in &tasks {
                 let mut replica = replica(own, task);
-                let is_current = own.id == service.id && is_new(own, task);
-                replica.revision = revision.filter(|_| is_current);
+                replica.revision = revision.filter(|_| !is_twin && is_new(own, task));
                 routing.routing.insert(replica.id.clone(), share);
                 standing.replicas.push(replica);
             }
@@ -102,13 +102,13 @@ async fn claims(landscape: &Landscape, key: &ServiceKey) -> Result<Vec<Claim>> {
     Ok(claims)
 }
 
-/// The rollout that is not finished, and the command that goes on with it.
+/// The rollout that is not finished, and the command that goes on with it; of the twin, whether a task of it runs.
 pub fn unfinished(
     key: &ServiceKey,
     claim: Option<(Stage, &Claim)>,
-    twin: Option<&Service>,
+    twin: Option<(&Service, bool)>,
 ) -> Option<String> {
-    let of_twin = twin.and_then(|own| own.spec.labels.get(label::ROLLOUT));
+    let of_twin = twin.and_then(|(own, _)| own.spec.labels.get(label::ROLLOUT));
     let rollout = claim.map(|(_, own)| &own.rollout).or(of_twin);
     if claim.is_none() && twin.is_none() {
         return None;
@@ -118,8 +118,8 @@ pub fn unfinished(
     let state = match (claim.map(|(stage, _)| stage), twin) {
         (None, _) => format!("{twin_name} is there"),
         (Some(Stage::Release), _) => format!("the traffic returns to {name}"),
-        (Some(_), Some(_)) => format!("{twin_name} has the traffic"),
-        (Some(_), None) => format!("{twin_name} is gone, so {name} has the traffic"),
+        (Some(_), Some((_, true))) => format!("{twin_name} has the traffic"),
+        (Some(_), _) => format!("no task of {twin_name} runs, so {name} has the traffic"),
     };
     let (project, service) = (&key.project, &key.service);
     Some(format!(
@@ -198,24 +198,24 @@ mod tests {
             service: "web".to_owned(),
         };
         let twin = service("shop_web-rollout-twin", json!({"io.rollout.id": "r0"}));
-        let of = |stages: &[&str], twin: Option<&Service>| {
+        let of = |stages: &[&str], twin: Option<(&Service, bool)>| {
             let claims: Vec<Claim> = stages.iter().map(|own| claim(own)).collect();
             unfinished(&key, furthest(claims.iter()).unwrap(), twin)
         };
         assert_eq!(of(&[], None), None);
-        let said = of(&["swarm-cutover", "swarm-release"], Some(&twin)).unwrap();
+        let said = of(&["swarm-cutover", "swarm-release"], Some((&twin, true))).unwrap();
         assert_eq!(
             said,
             "rollout r1 is unfinished, the traffic returns to shop_web; go on: rollout -f FILE -p shop web"
         );
-        let said = of(&["swarm-cutover"], Some(&twin)).unwrap();
+        let said = of(&["swarm-cutover"], Some((&twin, true))).unwrap();
         assert!(
             said.contains("shop_web-rollout-twin has the traffic"),
             "{said}"
         );
-        let said = of(&["swarm-update"], None).unwrap();
+        let said = of(&["swarm-update"], Some((&twin, false))).unwrap();
         assert!(said.contains("so shop_web has the traffic"), "{said}");
-        let said = of(&[], Some(&twin)).unwrap();
+        let said = of(&[], Some((&twin, true))).unwrap();
         assert!(said.contains("rollout r0 is unfinished"), "{said}");
     }
 
