@@ -12,12 +12,14 @@ mod notify;
 mod plan;
 mod prune;
 mod recorded;
+mod records;
 mod relabel;
 mod requests;
 mod restart;
 mod settle;
 mod several;
 mod signals;
+mod stacks;
 mod status;
 mod undo;
 mod unlock;
@@ -403,9 +405,8 @@ enum Unread {
 impl Opened {
     /// Connects, and reads the project with these services enabled.
     async fn of(target: &TargetArgs, names: &[&str], events: &Events) -> Result<Self> {
-        let target = (target, &BTreeMap::new());
-        let opened = Self::beside(target, names, events, &async |_: &Engine| ()).await;
-        opened.map(|(opened, ())| opened)
+        let found = Self::find_alone(target, names, events, Unread::Refuse).await?;
+        found.one().map(|(opened, ())| opened)
     }
 
     /// The same with variables that override environment files, and with something that is read from the engine while
@@ -422,17 +423,19 @@ impl Opened {
 
     /// The same for the records of services, which need no Compose file.
     async fn of_records(target: &TargetArgs, names: &[&str], events: &Events) -> Result<Self> {
-        let found = Self::find_records(target, names, events).await?;
+        let found = Self::find_alone(target, names, events, Unread::AskContainers).await?;
         found.one().map(|(opened, ())| opened)
     }
 
-    async fn find_records(
+    /// What the command works on, with nothing beside it.
+    async fn find_alone(
         target: &TargetArgs,
         names: &[&str],
         events: &Events,
+        unread: Unread,
     ) -> Result<Found<()>> {
         let (target, read) = ((target, &BTreeMap::new()), &async |_: &Engine| ());
-        Self::find(target, names, events, (read, Unread::AskContainers)).await
+        Self::find(target, names, events, (read, unread)).await
     }
 
     /// Finds the engine by the options, the Compose file, and Docker's own choice, in this order.

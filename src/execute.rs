@@ -67,6 +67,37 @@ pub struct Summary {
     pub phases: BTreeMap<&'static str, u64>,
 }
 
+/// What a finished rollout has made.
+pub struct Made {
+    pub revision: u64,
+    pub replicas: u32,
+    pub image: String,
+    pub replaces: Option<String>,
+}
+
+impl Summary {
+    /// The last event of a rollout that began then.
+    pub fn finished(self, made: Made, began: Instant) -> Event {
+        let ms = |own: Duration| own.as_millis() as u64;
+        let total_ms = ms(began.elapsed());
+        let mut phases = self.phases;
+        let steps: u64 = phases.values().sum();
+        // Checks, the lock, an earlier rollout, records.
+        phases.insert("other", total_ms.saturating_sub(steps));
+        Event::Finished {
+            revision: made.revision,
+            replicas: made.replicas,
+            image: made.image,
+            replaces: made.replaces,
+            cutover_ms: self.cutover.map(ms),
+            live_ms: self.live_at.map(|at| ms(at.duration_since(began))),
+            gap_ms: self.gap.map(ms),
+            total_ms,
+            phases,
+        }
+    }
+}
+
 /// Runs the loop until the planner has no further step. `interrupted` turns true on the first signal.
 pub async fn run(
     world: &mut dyn World,
@@ -327,16 +358,6 @@ async fn settle_down(step: &Step) {
     if matches!(step, Step::Create { .. } | Step::Hook(_)) {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
-}
-
-/// The time of each step, with what is left of the whole: checks, the lock, an earlier rollout, records.
-pub(crate) fn with_other(
-    mut phases: BTreeMap<&'static str, u64>,
-    total_ms: u64,
-) -> BTreeMap<&'static str, u64> {
-    let steps: u64 = phases.values().sum();
-    phases.insert("other", total_ms.saturating_sub(steps));
-    phases
 }
 
 /// Drops the work at the first signal and returns an error with this message.

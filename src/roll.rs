@@ -28,12 +28,13 @@ mod warn;
 use tokio::sync::watch;
 
 #[cfg(test)]
-pub use self::stand::{Holder, Shifted};
+pub use self::stand::Shifted;
 pub use self::{
     begun::rollout_id,
+    changes::{changed_labels, changed_variables},
     examine::{Examined, Way},
     prepare::{Prepared, settings_of, settings_of_all},
-    stand::{Standing, Wanted},
+    stand::{Holder, Standing, Wanted},
     warn::warn_of_memory,
 };
 use crate::{

@@ -1,6 +1,9 @@
 //! A service of a Swarm of one node, behind a Traefik that reads through the socket proxy: a twin has the traffic while
 //! Swarm updates the service.
 
+mod history;
+mod looks;
+
 use std::{
     net::{Ipv4Addr, SocketAddr},
     process::Stdio,
@@ -148,10 +151,14 @@ impl Stack {
     }
 
     fn start(&self, arguments: &[&str]) -> Running {
+        self.begin(&[&["--stable", "500ms"], arguments].concat())
+    }
+
+    fn begin(&self, arguments: &[&str]) -> Running {
         static RUNS: AtomicU32 = AtomicU32::new(0);
         let run = RUNS.fetch_add(1, Ordering::Relaxed);
         let log = self.project.path(&format!("events-{run}.jsonl"));
-        let all = [&["-f", "stack.yml", "--stable", "500ms"], arguments].concat();
+        let all = [&["-f", "stack.yml"], arguments].concat();
         let mut command = self.project.command(binary(), &all);
         command
             .env("ROLLOUT_EVENT_LOG", &log)
@@ -467,11 +474,9 @@ async fn swarm_itself_updates_a_service_without_a_router_and_what_a_swarm_has_no
     assert!(runs.starts_with("rollout-demo:v2"), "{runs}");
     for (line, part) in [
         (&["--strategy", "canary", "web"][..], "canary"),
-        (&["--bake", "5s", "web"], "bake"),
+        (&["--bake", "5s", "plain"], "bake"),
         (&["--all"], "--all"),
-        (&["status"], "is a stack of a Swarm"),
-        (&["undo", "web"], "is a stack of a Swarm"),
-        (&["plan", "web"], "is a stack of a Swarm"),
+        (&["restart", "web"], "is a stack of a Swarm"),
         (&["--proxy", "traefik", "plain"], "deploy.labels"),
         (&["wep"], "wep"),
     ] {

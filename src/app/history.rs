@@ -9,7 +9,7 @@ use console::Term;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Opened, print};
+use super::{print, records::Records};
 use crate::{
     cli::HistoryArgs,
     context::RunContext,
@@ -39,18 +39,14 @@ pub async fn show(asked: &HistoryArgs, events: &Events) -> Result<()> {
 }
 
 async fn of_service(asked: &HistoryArgs, service: &str, events: &Events) -> Result<()> {
-    let opened = Opened::of_records(&asked.target, &[service], events).await?;
-    let Opened {
-        engine, project, ..
-    } = &opened;
-    let run = opened.run(events);
-    let key = opened.project.key(service);
-    let files = files(&run, &key).await?;
-    let revisions = read(&run, &files);
+    let records = Records::of(&asked.target, &[service], events).await?;
+    let key = records.key(service);
+    let files = records.files(&key).await?;
+    let revisions = read(events, &files);
     let attempts = Intent::without_revision(&files, &revisions);
     if revisions.list.is_empty() && attempts.is_empty() {
         // A misspelt name is refused.
-        project.service(service)?;
+        records.refuse_unknown(service)?;
         events.notice(format!("no revision of {service} is recorded yet"));
         return Ok(());
     }
@@ -75,11 +71,9 @@ async fn of_service(asked: &HistoryArgs, service: &str, events: &Events) -> Resu
         }
         (None, None) if json => entries.iter().map(|own| own.line(service)).collect(),
         (None, None) => {
-            let tags = engine.tags(&crate::state::keep::repository(&key)).await?;
-            let replicas = engine.replicas(&key).await?;
             let shown = Shown {
-                live: revisions.running(&replicas),
-                kept: tags.into_values().collect(),
+                live: records.running(&key, &revisions).await?,
+                kept: records.kept(&key).await?,
             };
             shown.text(&entries, width())
         }
@@ -90,7 +84,7 @@ async fn of_service(asked: &HistoryArgs, service: &str, events: &Events) -> Resu
 
 /// Every record of a service, read without its lock; a notice for each that cannot be read.
 pub async fn remembered(run: &RunContext<'_>, key: &ServiceKey) -> Result<Revisions> {
-    Ok(read(run, &files(run, key).await?))
+    Ok(read(run.events, &files(run, key).await?))
 }
 
 /// The same of several services, in their order.
@@ -102,7 +96,7 @@ pub async fn remembered_each(
     let image = run.image_in(landscape).await?;
     let keys: Vec<&ServiceKey> = keys.iter().collect();
     let all = store::look_each(run.engine, &image, &keys).await?;
-    Ok(all.iter().map(|files| read(run, files)).collect())
+    Ok(all.iter().map(|files| read(run.events, files)).collect())
 }
 
 async fn files(run: &RunContext<'_>, key: &ServiceKey) -> Result<Vec<File>> {
@@ -110,10 +104,10 @@ async fn files(run: &RunContext<'_>, key: &ServiceKey) -> Result<Vec<File>> {
     store::look(run.engine, &image, key).await
 }
 
-fn read(run: &RunContext<'_>, files: &[File]) -> Revisions {
+pub fn read(events: &Events, files: &[File]) -> Revisions {
     let revisions = Revisions::read(files);
     for trouble in &revisions.trouble {
-        run.events.notice(format!(
+        events.notice(format!(
             "{trouble}; it is left as it is, in the volume {}",
             store::volume()
         ));
@@ -281,10 +275,17 @@ fn failed(attempt: &Intent) -> [String; 5] {
     ]
 }
 
-/// The name of an image, and its short id.
+/// The name of an image, and its short id, or its digest where it has no id.
 fn image(own: &Revision) -> String {
-    let name = image_name(&own.image.reference, &own.image.id);
-    match short_image(&own.image.id) {
+    let own = &own.image;
+    let digest = own.digests.iter().find_map(|own| own.split('@').nth(1));
+    let id = match own.id.as_str() {
+        "" => digest.unwrap_or_default(),
+        id => id,
+    };
+    let name = image_name(&own.reference, id);
+    match short_image(id) {
+        "" => name,
         short if name == short => name,
         short => format!("{name} ({short})"),
     }

@@ -68,6 +68,15 @@ fn the_table_has_a_line_for_each_revision_and_each_attempt_and_marks_the_live_on
 }
 
 #[test]
+fn an_image_without_an_id_is_shown_by_its_digest_if_it_has_one() {
+    let mut own = revision(1, "a1", "");
+    own.image.id.clear();
+    assert_eq!(image(&own), "web:latest");
+    own.image.digests = vec!["web@sha256:0123456789abcdef".into()];
+    assert_eq!(image(&own), "web:latest (0123456789ab)");
+}
+
+#[test]
 fn where_the_table_is_too_wide_each_entry_has_two_lines() {
     let (shown, revisions, attempts) = shown();
     let text = shown.text(&entries(&revisions, &attempts), 80);

@@ -1,6 +1,7 @@
 //! `rollout status`: shows the state of one service, or of several in a table, once or until all are up to date.
 
 mod rows;
+mod swarm;
 
 use std::{pin::Pin, time::Duration};
 
@@ -10,7 +11,7 @@ use futures_util::future::{pending, select_all};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::{Opened, history::remembered_each, print, signals::signals};
+use super::{Found, Opened, Unread, history::remembered_each, print, signals::signals};
 use crate::{
     cli::StatusArgs,
     compose::{Hashes, Project, Service},
@@ -38,9 +39,12 @@ struct Seen {
 
 /// Prints the state to standard output; an error with code 1 if a service is not up to date.
 pub async fn show(asked: &StatusArgs, events: &Events) -> Result<()> {
-    let mut interrupted = signals()?;
     let names: Vec<&str> = asked.services.iter().map(String::as_str).collect();
-    let opened = Opened::of(&asked.target, &names, events).await?;
+    let found = Opened::find_alone(&asked.target, &names, events, Unread::Refuse).await?;
+    if let Found::Stack(stack) = &found {
+        return swarm::show(asked, stack, events).await;
+    }
+    let (opened, ()) = found.one()?;
     let services = chosen(&opened.project, &names)?;
     let all: Vec<&str> = services.iter().map(|own| own.name.as_str()).collect();
     let hashes = Hashes::begin(&opened.compose, &opened.project, &all);
@@ -58,10 +62,22 @@ pub async fn show(asked: &StatusArgs, events: &Events) -> Result<()> {
     for own in &services {
         wanted.push(run.wanted(own, &asked.settings).await?);
     }
+    let look = async || look(&run, asked, (&services, &keys), &wanted).await;
+    follow((asked, events), &watches, look, next).await
+}
+
+/// Shows what `look` finds, once or until all is up to date; `next` is what to do about the first that is not.
+async fn follow(
+    (asked, events): (&StatusArgs, &Events),
+    watches: &[Watch],
+    look: impl AsyncFn() -> Result<(Vec<Seen>, Vec<OtherVersion>)>,
+    next: impl Fn(&str, &Standing) -> String,
+) -> Result<()> {
+    let mut interrupted = signals()?;
     let mut shown = Shown::default();
     loop {
-        let changed = change(&watches);
-        let (seen, others) = look(&run, asked, (&services, &keys), &wanted).await?;
+        let changed = change(watches);
+        let (seen, others) = look().await?;
         shown.show(report(asked, events, &seen, &others), asked);
         let unsettled = seen.iter().filter(|own| !own.standing.is_settled());
         let unsettled: Vec<&Seen> = unsettled.collect();
@@ -69,17 +85,22 @@ pub async fn show(asked: &StatusArgs, events: &Events) -> Result<()> {
             return Ok(());
         };
         let error = match seen.len() {
-            1 => self::unsettled(&first.name, &first.standing),
+            1 => {
+                let hint = next(&first.name, &first.standing);
+                self::unsettled(&first.name, &first.standing).hint(hint)
+            }
             _ => rows::unsettled(&unsettled),
         };
         let is_abandoned = unsettled.iter().any(|own| own.standing.is_abandoned());
         if !asked.watch || is_abandoned {
             return Err(error);
         }
-        let is_held = unsettled.iter().any(|own| own.standing.holder.is_some());
+        // The end of a process is no change of a container, and tasks may be on other machines.
+        let pulses = watches.is_empty();
+        let pulses = pulses || unsettled.iter().any(|own| own.standing.holder.is_some());
         tokio::select! {
             () = changed => {}
-            () = sleep(PULSE), if is_held => {}
+            () = sleep(PULSE), if pulses => {}
             () = execute::raised(&mut interrupted) => return Err(error),
         }
     }
@@ -181,22 +202,22 @@ fn rows(text: &str, columns: usize) -> usize {
 }
 
 fn unsettled(service: &str, standing: &Standing) -> Error {
-    let message = match standing.not_served() {
+    Error::failed(match standing.not_served() {
         Some(_) => format!("{service} is not served by Traefik"),
         None => format!("{service}: not up to date"),
-    };
-    let error = Error::failed(message);
-    let rolling = standing.holder.as_ref().filter(|holder| holder.lives);
-    match (rolling, &standing.unfinished) {
-        (Some(_), _) => error.hint(format!("rollout status {service} --watch")),
-        (None, Some(_)) if standing.is_paused() => error.hint(format!(
-            "rollout promote {service}, or rollout abort {service}"
-        )),
-        (None, Some(_)) => error.hint(format!("rollout resume {service}")),
-        (None, None) if standing.not_served().is_some() => {
-            error.hint(format!("rollout doctor {service}"))
+    })
+}
+
+/// What to do about a service that is not up to date.
+fn next(service: &str, standing: &Standing) -> String {
+    match &standing.unfinished {
+        _ if standing.is_rolled() => format!("rollout status {service} --watch"),
+        Some(_) if standing.is_paused() => {
+            format!("rollout promote {service}, or rollout abort {service}")
         }
-        (None, None) => error.hint(format!("rollout {service}")),
+        Some(_) => format!("rollout resume {service}"),
+        None if standing.not_served().is_some() => format!("rollout doctor {service}"),
+        None => format!("rollout {service}"),
     }
 }
 

@@ -2,11 +2,12 @@
 
 mod offer;
 mod still;
+mod swarm;
 
 use tokio::{sync::watch, time::timeout};
 
 use super::{
-    Opened, emit_failure,
+    Found, Opened, Unread, emit_failure,
     history::{known, remembered},
     notify::notify_if_possible,
     recorded::{Recorded, refuse_lost},
@@ -40,7 +41,11 @@ pub async fn undo(undo: &UndoArgs, events: &Events) -> Result<()> {
     refuse_names(&names, undo.to)?;
     let services = undo.services.clone();
     events.emit(Event::Opening { services });
-    let opened = Opened::of(&undo.target, &names, events).await?;
+    let found = Opened::find_alone(&undo.target, &names, events, Unread::Refuse).await?;
+    if let Found::Stack(stack) = &found {
+        return swarm::undo(undo, stack, events, interrupted).await;
+    }
+    let (opened, ()) = found.one()?;
     notify_if_possible(&opened, names.iter().copied(), &undo.settings, events);
     let settings = settings_of_all(&opened.project, &undo.settings)?;
     let is_together = settings.together && names.len() > 1;
@@ -322,28 +327,30 @@ fn earlier<'a>(
         return Ok((known(revisions, number, service)?, OnUnfinished::Resume));
     }
     let newest = replicas.iter().max_by_key(|replica| replica.revision);
-    let running = revisions.running(replicas).unwrap_or(u64::MAX);
+    let running = revisions.running(replicas);
     // An undo that was killed before its record continues to the same revision.
-    let begun = newest.filter(|_| revisions.get(running).is_none());
+    let is_recorded = running.is_some_and(|number| revisions.get(number).is_some());
+    let begun = newest.filter(|_| !is_recorded);
     let begun = begun
         .and_then(|newest| newest.labels.get(label::UNDO)?.parse().ok())
         .and_then(|number| revisions.get(number));
     if let Some(begun) = begun {
         return Ok((begun, OnUnfinished::Resume));
     }
-    let earlier =
-        revisions.list.iter().rev().find(|own| {
-            own.number < running && newest.is_none_or(|replica| !own.is_run_by(replica))
-        });
-    match earlier {
-        Some(earlier) => Ok((earlier, OnUnfinished::Abort)),
-        None => Err(Error::refused(format!(
-            "there is no earlier revision of {service} to go back to"
-        ))
-        .hint(format!(
-            "rollout history {service} lists the revisions; the next rollout records one"
-        ))),
-    }
+    let is_run = |own: &Revision| newest.is_some_and(|replica| own.is_run_by(replica));
+    let earlier = revisions.earlier(running, is_run);
+    earlier
+        .map(|own| (own, OnUnfinished::Abort))
+        .ok_or_else(|| no_earlier(service))
+}
+
+fn no_earlier(service: &str) -> Error {
+    Error::refused(format!(
+        "there is no earlier revision of {service} to go back to"
+    ))
+    .hint(format!(
+        "rollout history {service} lists the revisions; the next rollout records one"
+    ))
 }
 
 #[cfg(test)]

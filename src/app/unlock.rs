@@ -1,12 +1,13 @@
 //! `rollout unlock`: removes the lock of a service.
 
-use super::{Found, Opened};
+use super::{Found, Opened, Unread};
 use crate::{
     cli::UnlockArgs, docker::engine::Engine, error::Result, event::Events, model::ServiceKey, state,
 };
 
 pub async fn unlock(unlock: &UnlockArgs, events: &Events) -> Result<()> {
-    let found = Opened::find_records(&unlock.target, &[&unlock.service], events).await?;
+    let (target, names) = (&unlock.target, [unlock.service.as_str()]);
+    let found = Opened::find_alone(target, &names, events, Unread::AskContainers).await?;
     if let Found::Stack(stack) = &found {
         let key = stack.key(&unlock.service);
         return remove(&stack.engine, &key, unlock.force, events).await;

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use tokio::sync::watch;
 
 use self::work::Work;
-use super::{Found, Opened, Unread, no_part, notify::notify, signals::signals};
+use super::{Found, Opened, Unread, notify::notify, signals::signals};
 use crate::{
     cli::{self, UpArgs},
     compose::{Hashes, Project},
@@ -52,7 +52,7 @@ pub async fn up(up: &UpArgs, events: &Events) -> Result<Outcome> {
             roll_or_plan(up, (&*opened, listed), (finds_orphans, interrupted), events).await
         }
         Found::Several(hosts) => waves::roll_or_plan(up, &hosts, interrupted, events).await,
-        Found::Stack(stack) if up.dry_run => Err(no_part(&stack)),
+        Found::Stack(stack) if up.dry_run => swarm::plan(up, &stack, events).await,
         Found::Stack(stack) => swarm::roll(up, &stack, events, interrupted).await,
     }
 }

@@ -101,6 +101,12 @@ impl Landscape {
         shared::of_service(&self.containers, key).count()
     }
 
+    /// An image that a container has, for one that is never started.
+    pub fn any_image(&self) -> Option<String> {
+        let all = self.running.iter().chain(&self.containers);
+        all.filter_map(|own| own.image_id.clone()).next()
+    }
+
     /// Whether containers of a service carry the traffic of rollouts: a Traefik, or a socket proxy.
     pub fn carries_traffic(&self, key: &ServiceKey) -> bool {
         let mut own = shared::of_service(&self.containers, key);

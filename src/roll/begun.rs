@@ -16,7 +16,7 @@ use crate::{
     error::{Error, Outcome, Result},
     event::{Event, Events, ServiceResult},
     execute::{
-        self, Summary,
+        self, Made, Summary,
         hook::{About, hook_phases},
     },
     model::{
@@ -196,23 +196,16 @@ impl Begun<'_> {
         prepared.report_joined(When::After);
         let (phase, about) = (HookPhase::PostDeploy, (&self.events, &self.about));
         locked.hook_afterwards(phase, about, None).await;
-        let mut phases = self.fetched.phases;
-        phases.extend(summary.phases);
-        let total_ms = prepared.began.elapsed().as_millis() as u64;
         let (image, replaces) = self.fetched.names;
-        self.events.emit(Event::Finished {
+        let made = Made {
             revision,
             replicas: prepared.context.replicas,
             image: image.clone(),
             replaces,
-            cutover_ms: summary.cutover.map(|cutover| cutover.as_millis() as u64),
-            live_ms: summary
-                .live_at
-                .map(|at| at.duration_since(prepared.began).as_millis() as u64),
-            gap_ms: summary.gap.map(|gap| gap.as_millis() as u64),
-            total_ms,
-            phases: execute::with_other(phases, total_ms),
-        });
+        };
+        let mut summary = summary;
+        summary.phases.extend(self.fetched.phases);
+        self.events.emit(summary.finished(made, prepared.began));
         Ok(Ended {
             result: ServiceResult::Rolled,
             revision: Some(revision),

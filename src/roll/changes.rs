@@ -8,6 +8,7 @@ use crate::{
     compose::{Healthcheck, Service, reproduce::OURS},
     event::{Change, How},
     model::Replica,
+    overlay::Labels,
 };
 
 /// What runs: a replica, its whole inspect answer, and the config of its image.
@@ -86,9 +87,13 @@ fn environment(running: &Running<'_>, raw: &Value) -> Vec<Change> {
     // A variable without a value is not set.
     let wanted = wanted.filter(|(_, value)| !value.is_null());
     let wanted = wanted.map(|(name, value)| (name.clone(), text(value)));
-    let names = differences(&runs, &inherited, &wanted.collect());
-    let named = names.into_iter();
-    named
+    changed_variables(&runs, &inherited, &wanted.collect())
+}
+
+/// By their names: a value may be a secret.
+pub fn changed_variables(runs: &Labels, inherited: &Labels, wanted: &Labels) -> Vec<Change> {
+    let names = differences(runs, inherited, wanted).into_iter();
+    names
         .map(|(name, how)| change("environment", &name, how))
         .collect()
 }
@@ -99,15 +104,19 @@ fn labels(running: &Running<'_>, service: &Service) -> Vec<Change> {
     runs.retain(|name, _| !is_own(name));
     let inherited = running.image["Labels"].as_object().into_iter().flatten();
     let inherited = inherited.map(|(name, value)| (name.clone(), text(value)));
-    let found = differences(&runs, &inherited.collect(), &service.labels);
+    changed_labels(&runs, &inherited.collect(), &service.labels)
+}
+
+pub fn changed_labels(runs: &Labels, inherited: &Labels, wanted: &Labels) -> Vec<Change> {
+    let found = differences(runs, inherited, wanted);
     let shown = |name: &String, of: &BTreeMap<String, String>| {
         let lower = name.to_lowercase();
         let is_secret = SECRET.iter().any(|word| lower.contains(word));
         of.get(name).filter(|_| !is_secret).cloned()
     };
     let changes = found.into_iter().map(|(name, how)| Change {
-        from: shown(&name, &runs).filter(|_| how != How::Added),
-        to: shown(&name, &service.labels),
+        from: shown(&name, runs).filter(|_| how != How::Added),
+        to: shown(&name, wanted),
         ..change("label", &name, how)
     });
     changes.collect()

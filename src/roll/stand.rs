@@ -73,8 +73,7 @@ impl RunContext<'_> {
 
     /// The same, for a command on the whole project.
     pub async fn image_in(&self, landscape: &Landscape) -> Result<String> {
-        let mut used = landscape.running.iter();
-        if let Some(image) = used.find_map(|own| own.image_id.clone()) {
+        if let Some(image) = landscape.any_image() {
             return Ok(image);
         }
         Ok(self.helper_image(landscape).await?.unwrap_or_default())
@@ -258,6 +257,11 @@ impl Standing {
     /// Whether the rollout between two steps waits for a person, or for the next run.
     pub fn is_paused(&self) -> bool {
         self.shifted.is_some() && self.holder.is_none()
+    }
+
+    /// Whether the run that holds the lock goes on.
+    pub fn is_rolled(&self) -> bool {
+        self.holder.as_ref().is_some_and(|holder| holder.lives)
     }
 
     /// Whether the run that holds the lock is dead, so that nothing changes by itself.

@@ -156,6 +156,17 @@ impl Revisions {
         self.list.last()
     }
 
+    /// The newest one before the one that runs, with another content than what runs.
+    pub fn earlier(
+        &self,
+        running: Option<u64>,
+        is_run: impl Fn(&Revision) -> bool,
+    ) -> Option<&Revision> {
+        let running = running.unwrap_or(u64::MAX);
+        let mut newest_first = self.list.iter().rev();
+        newest_first.find(|own| own.number < running && !is_run(own))
+    }
+
     /// What a return from one revision to an earlier one changes in an environment file.
     pub fn variables_back(&self, from: u64, to: u64) -> Option<Variables> {
         let left = self.list.iter();

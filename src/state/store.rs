@@ -228,7 +228,8 @@ fn sealed(entry: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     })
 }
 
-fn checksum(text: &str) -> String {
+/// SHA-256 in hex.
+pub fn checksum(text: &str) -> String {
     let digest = Sha256::digest(text);
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -12,10 +12,11 @@ use crate::{
 };
 
 /// The settings that a rollout in a Swarm has.
-const HONOURED: [&str; 11] = [
+const HONOURED: [&str; 12] = [
     "strategy",
     "timeout",
     "stable",
+    "bake",
     "drain-wait",
     "twin-replicas",
     "confirm-timeout",
@@ -225,8 +226,8 @@ mod tests {
     fn a_setting_that_a_swarm_does_not_have_is_refused_wherever_it_stands() {
         let mut config = config(json!({}), json!({}));
         assert!(settings_of(&config, &Partial::of("timeout", "5s")).is_ok());
-        let error = settings_of(&config, &Partial::of("bake", "5s")).unwrap_err();
-        assert!(error.message.contains("the flag --bake"), "{error}");
+        let error = settings_of(&config, &Partial::of("scale", "5")).unwrap_err();
+        assert!(error.message.contains("the flag --scale"), "{error}");
         for strategy in ["rolling", "canary", "recreate"] {
             let error = settings_of(&config, &Partial::of("strategy", strategy)).unwrap_err();
             assert!(error.message.contains(strategy), "{error}");

@@ -25,7 +25,7 @@ use crate::{
     overlay::{Claim, Effect, Labels, Match, Rule},
     proxy::traefik::swarm::SwarmRoutes,
     settings::Settings,
-    state::Lock,
+    state::{Lock, revisions::Revision},
 };
 
 /// Between two looks at tasks.
@@ -40,6 +40,8 @@ pub struct Live<'a> {
     pub swarm: Swarm,
     pub docker: &'a DockerStack,
     pub wanted: Wanted<'a>,
+    /// The revision that an undo goes back to.
+    pub back: Option<&'a Revision>,
     pub key: &'a ServiceKey,
     /// `None` where Swarm's own update moves the service.
     pub routes: Option<SwarmRoutes>,
@@ -115,19 +117,7 @@ impl Live<'_> {
     async fn claim(&self, routes: &SwarmRoutes) -> Result<Option<Stage>> {
         let key = self.key.to_string();
         let claims = routes.claims(&key).await?;
-        let mut read = Vec::new();
-        for claim in claims.iter().flatten() {
-            let stage: Stage = claim.stage.parse().map_err(|()| {
-                Error::refused(format!(
-                    "the claim of {key} is of another kind: {}",
-                    claim.stage
-                ))
-                .hint("finish with the version of rollout that has made it")
-            })?;
-            read.push((stage, claim));
-        }
-        read.sort_by_key(|(stage, _)| *stage);
-        let Some((stage, claim)) = read.last() else {
+        let Some((stage, claim)) = furthest(claims.iter().flatten())? else {
             return Ok(None);
         };
         let is_same = |own: &Option<Claim>| {
@@ -135,9 +125,9 @@ impl Live<'_> {
                 .is_some_and(|own| own.rules == claim.rules && own.stage == claim.stage)
         };
         if !claims.iter().all(is_same) {
-            routes.set(&self.owned((*claim).clone())).await?;
+            routes.set(&self.owned(claim.clone())).await?;
         }
-        Ok(Some(*stage))
+        Ok(Some(stage))
     }
 
     fn owned(&self, claim: Claim) -> Claim {
@@ -153,6 +143,7 @@ impl Live<'_> {
         match step {
             Step::AwaitReady(_) => Some(self.settings.timeout + self.settings.stable),
             Step::Confirm(_) => self.routes.as_ref().map(|own| own.limit),
+            Step::Bake => Some(self.settings.bake),
             Step::Drain(side) => Some(self.drain_wait(side, seen)),
             _ => None,
         }
@@ -162,7 +153,19 @@ impl Live<'_> {
     pub async fn act(&self, step: Step, seen: &Seen, facts: &mut Facts) -> Result<()> {
         match (step, &self.routes) {
             (Step::Create, _) => self.create(facts).await,
-            (Step::AwaitReady(side), _) => self.await_ready(side).await,
+            (Step::AwaitReady(side), _) => {
+                let report = |replica| {
+                    let by = "Swarm".to_owned();
+                    self.events.emit(Event::Ready { replica, by });
+                };
+                self.await_tasks(side, self.settings.stable, "is not ready", report)
+                    .await
+            }
+            (Step::Bake, _) => {
+                let bake = self.settings.bake;
+                self.await_tasks(Side::Twin, bake, "has failed in its bake", |_| {})
+                    .await
+            }
             (Step::Claim(stage), Some(routes)) => routes.set(&self.claim_of(stage, seen)).await,
             (Step::Confirm(side), Some(routes)) => self.confirm(routes, side).await,
             (Step::Clear, Some(routes)) => {
@@ -223,8 +226,14 @@ impl Live<'_> {
         Ok(Some((own, tasks)))
     }
 
-    /// Waits until all tasks of this side run, and for as long as they have to.
-    async fn await_ready(&self, side: Side) -> Result<()> {
+    /// Waits until all tasks of this side have run for so long, with none that fails.
+    async fn await_tasks(
+        &self,
+        side: Side,
+        long: Duration,
+        otherwise: &str,
+        report: impl Fn(String),
+    ) -> Result<()> {
         let began = Instant::now();
         let mut since = None;
         let mut reported = HashSet::new();
@@ -234,15 +243,13 @@ impl Live<'_> {
             };
             for task in tasks.iter().filter(|own| own.runs()) {
                 if reported.insert(task.slot) {
-                    let replica = format!("{}.{}", own.spec.name, task.slot);
-                    let by = "Swarm".to_owned();
-                    self.events.emit(Event::Ready { replica, by });
+                    report(format!("{}.{}", own.spec.name, task.slot));
                 }
             }
             let why = match health(&tasks, own.spec.replicas()) {
                 Health::Running => {
                     let since = since.get_or_insert_with(Instant::now);
-                    if since.elapsed() >= self.settings.stable {
+                    if since.elapsed() >= long {
                         return Ok(());
                     }
                     None
@@ -250,7 +257,7 @@ impl Live<'_> {
                 Health::Failed(why) => Some(why),
                 Health::Starting(running, others) => {
                     since = None;
-                    let timeout = self.settings.timeout;
+                    let timeout = self.settings.timeout + long;
                     let is_late = began.elapsed() > timeout;
                     let timeout = humantime::format_duration(timeout);
                     is_late.then(|| {
@@ -259,10 +266,8 @@ impl Live<'_> {
                 }
             };
             if let Some(why) = why {
-                let message = format!(
-                    "the new version of {} is not ready: {why}",
-                    self.key.service
-                );
+                let service = &self.key.service;
+                let message = format!("the new version of {service} {otherwise}: {why}");
                 return Err(self.with_logs(Error::failed(message), &tasks).await);
             }
             sleep(PAUSE).await;
@@ -353,6 +358,22 @@ impl Live<'_> {
 /// The name that a stack gives to a service.
 pub fn full_name(key: &ServiceKey) -> String {
     format!("{}_{}", key.project, key.service)
+}
+
+/// The claim that is the furthest.
+pub fn furthest<'a>(claims: impl Iterator<Item = &'a Claim>) -> Result<Option<(Stage, &'a Claim)>> {
+    let read = claims.map(|claim| {
+        let stage = claim.stage.parse().map_err(|()| {
+            Error::refused(format!(
+                "the claim of {} is of another kind: {}",
+                claim.key, claim.stage
+            ))
+            .hint("finish with the version of rollout that has made it")
+        })?;
+        Ok((stage, claim))
+    });
+    let read = read.collect::<Result<Vec<(Stage, &Claim)>>>()?;
+    Ok(read.into_iter().max_by_key(|(stage, _)| *stage))
 }
 
 fn grace(spec: &ServiceSpec) -> Duration {

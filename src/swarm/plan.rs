@@ -52,6 +52,13 @@ pub struct Observed {
     pub twin: Option<bool>,
 }
 
+impl Observed {
+    /// Whether no rollout is unfinished.
+    pub fn is_settled(&self) -> bool {
+        self.claim.is_none() && self.twin.is_none()
+    }
+}
+
 /// What this run has found out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Facts {
@@ -65,6 +72,10 @@ pub struct Facts {
     pub ready: bool,
     /// Which tasks every Traefik has, and no others.
     pub confirmed: Option<Side>,
+    /// The twin's tasks are watched while they have the traffic and the service still runs the old version.
+    pub bakes: bool,
+    /// They have been watched for long enough.
+    pub baked: bool,
     /// Those have answered their last requests that had the traffic before.
     pub drained: bool,
     /// How the update of the service has ended.
@@ -91,6 +102,8 @@ pub enum Step {
     AwaitReady(Side),
     Claim(Stage),
     Confirm(Side),
+    /// Watch the tasks of the twin while the old ones are still there.
+    Bake,
     /// Wait until the tasks of this side have answered their last requests.
     Drain(Side),
     /// Deploy the service, and wait for the result of its update.
@@ -111,6 +124,7 @@ impl Step {
             Self::Claim(Stage::Update) => "commit",
             Self::Claim(Stage::Release) => "return",
             Self::Confirm(_) => "confirm",
+            Self::Bake => "bake",
             Self::Drain(_) => "drain",
             Self::Update => "update",
             Self::Remove => "remove",
@@ -157,7 +171,10 @@ pub fn plan(observed: &Observed, facts: &Facts) -> Next {
         Some(Stage::Cutover) if !serves || facts.undo.is_some() => {
             Next::Step(Step::Claim(Stage::Release))
         }
-        Some(Stage::Cutover) => Next::Step(once_idle(facts, Step::Claim(Stage::Update))),
+        Some(Stage::Cutover) => Next::Step(match facts.confirmed {
+            Some(Side::Twin) if facts.bakes && !facts.baked => Step::Bake,
+            _ => once_idle(facts, Step::Claim(Stage::Update)),
+        }),
         Some(Stage::Update) => match &facts.updated {
             None if serves => Next::Step(once_idle(facts, Step::Update)),
             Some(Err(why)) if serves => Next::NeedsPerson(why.clone()),
@@ -236,10 +253,12 @@ pub fn learn(step: Step, facts: &mut Facts) {
         Step::Claim(_) | Step::Update => (facts.confirmed, facts.drained) = (None, false),
         Step::Confirm(side) => facts.confirmed = Some(side),
         Step::Drain(_) => facts.drained = true,
+        Step::Bake => facts.baked = true,
         // It was the claim of an earlier run that had no more to do: now the rollout begins.
         Step::Clear if facts.updated.is_none() && facts.undo.is_none() => {
             *facts = Facts {
                 routed: facts.routed,
+                bakes: facts.bakes,
                 ..Facts::default()
             }
         }
@@ -248,6 +267,30 @@ pub fn learn(step: Step, facts: &mut Facts) {
         Step::AwaitReady(Side::Service) => facts.proven = true,
         Step::Remove => {}
     }
+}
+
+/// What a step makes of what is there, if it succeeds.
+fn succeed(step: Step, observed: &mut Observed, facts: &mut Facts) {
+    match step {
+        Step::Create => observed.twin = Some(true),
+        Step::Claim(stage) => observed.claim = Some(stage),
+        Step::Clear => observed.claim = None,
+        Step::Update => (facts.updated, facts.proven) = (Some(Ok(())), true),
+        Step::Remove => observed.twin = None,
+        Step::AwaitReady(_) | Step::Confirm(_) | Step::Bake | Step::Drain(_) => {}
+    }
+    learn(step, facts);
+}
+
+/// The steps from here on, if each succeeds. `tasks_stay`: those of the twin are of the version that runs.
+pub fn steps(mut observed: Observed, mut facts: Facts, tasks_stay: bool) -> Vec<Step> {
+    let mut all = Vec::new();
+    while let Next::Step(step) = plan(&observed, &facts) {
+        succeed(step, &mut observed, &mut facts);
+        facts.in_place |= step == Step::Create && tasks_stay;
+        all.push(step);
+    }
+    all
 }
 
 /// The claim is dropped: by how the update has ended.

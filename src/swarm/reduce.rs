@@ -11,7 +11,9 @@ use crate::{
 };
 
 /// What a service of a Swarm needs beside itself, by the key in the file.
-const PARTS: [&str; 4] = ["networks", "volumes", "configs", "secrets"];
+pub const PARTS: [&str; 4] = ["networks", "volumes", "configs", "secrets"];
+/// Of these, what Swarm keeps by a name, and never changes.
+pub const KEPT: [&str; 2] = ["configs", "secrets"];
 
 /// The name of a service's twin in the stack.
 pub fn twin_of(service: &str) -> String {
@@ -72,6 +74,11 @@ impl<'a> Wanted<'a> {
         self.deploy("replicas").as_u64().unwrap_or(1)
     }
 
+    /// The same for events and records.
+    pub fn number(&self) -> u32 {
+        u32::try_from(self.replicas()).unwrap_or(u32::MAX)
+    }
+
     /// How many tasks it has; `None` for one on each node.
     pub fn count(&self) -> Option<u64> {
         (self.mode() == "replicated").then(|| self.replicas())
@@ -96,6 +103,15 @@ impl<'a> Wanted<'a> {
         labels(self.deploy("labels"))
     }
 
+    /// One without a value has an empty one.
+    pub fn variables(&self) -> Labels {
+        let mut all = labels(self.own.get("environment").unwrap_or(&Value::Null));
+        all.values_mut()
+            .filter(|own| *own == "null")
+            .for_each(String::clear);
+        all
+    }
+
     /// The labels of its containers.
     pub fn container_labels(&self) -> Labels {
         labels(self.own.get("labels").unwrap_or(&Value::Null))
@@ -117,7 +133,30 @@ impl<'a> Wanted<'a> {
 
     /// The file that deploys this service alone.
     pub fn itself(&self) -> Value {
-        self.file(self.name, Value::Object(self.own.clone()))
+        escaped(self.file(self.name, Value::Object(self.own.clone())))
+    }
+
+    /// What is recorded of it, as `docker stack config` would print it: with the image that Swarm has found for it, and with
+    /// the configs and secrets by their names in the Swarm, since the files that they come from may change.
+    pub fn recorded(&self, stack: &str, image: &str) -> Value {
+        let mut file = self.file(self.name, Value::Object(self.own.clone()));
+        file["services"][self.name]["image"] = json!(image);
+        for part in KEPT {
+            let all = file.get_mut(part).and_then(Value::as_object_mut);
+            for (key, own) in all.into_iter().flatten() {
+                let is_external = own["external"] == true;
+                let default = match is_external {
+                    true => key.clone(),
+                    false => format!("{stack}_{key}"),
+                };
+                let name = own["name"].as_str().unwrap_or(&default);
+                *own = json!({ "external": true, "name": name });
+            }
+        }
+        if let Some(settings) = self.config.get("x-rollout") {
+            file["x-rollout"] = settings.clone();
+        }
+        file
     }
 
     /// The file that deploys its twin: the same tasks, which no Traefik and no published port leads to.
@@ -144,10 +183,12 @@ impl<'a> Wanted<'a> {
         if let Some(replicas) = twin.replicas {
             own["deploy"]["replicas"] = json!(replicas);
         }
-        self.file(&twin_of(self.name), own)
+        escaped(self.file(&twin_of(self.name), own))
     }
 
-    fn file(&self, name: &str, own: Value) -> Value {
+    fn file(&self, name: &str, mut own: Value) -> Value {
+        // `docker stack config` has added its content to the environment.
+        own.as_object_mut().and_then(|own| own.remove("env_file"));
         let mut file = json!({ "services": { name: own } });
         if let Some(version) = self.config.get("version") {
             file["version"] = version.clone();
@@ -162,7 +203,6 @@ impl<'a> Wanted<'a> {
                 file[part] = Value::Object(used);
             }
         }
-        escape(&mut file);
         file
     }
 
@@ -197,6 +237,11 @@ fn labels(value: &Value) -> Labels {
 }
 
 /// Docker interpolates what it has interpolated already once more.
+fn escaped(mut file: Value) -> Value {
+    escape(&mut file);
+    file
+}
+
 fn escape(value: &mut Value) {
     match value {
         Value::String(text) => *text = text.replace('$', "$$"),
@@ -261,6 +306,38 @@ secrets: { word: { file: /c } }
         assert_eq!(file["services"]["web"], same);
         assert_eq!(file["services"]["web"]["environment"]["PRICE"], "a$$b");
         assert_eq!(web.networks("shop"), BTreeSet::from(["edge".to_owned()]));
+    }
+
+    #[test]
+    fn a_record_is_a_stack_file_that_needs_no_other_file() {
+        let mut config = config();
+        config["x-rollout"] = json!({"timeout": "5s"});
+        config["services"]["web"]["env_file"] = json!(["./a.env"]);
+        config["services"]["web"]["configs"] = json!(["hello", "own", "there", "older"]);
+        config["configs"] = json!({
+            "hello": {"file": "/a"}, "own": {"file": "/a", "name": "own-name"},
+            "there": {"external": true}, "older": {"external": true, "name": "x"},
+        });
+        let web = Wanted::find(&config, "web").unwrap();
+        let record = web.recorded("shop", "app:v2@sha256:1");
+        let external = |name: &str| json!({"external": true, "name": name});
+        assert_eq!(record["configs"]["hello"], external("shop_hello"));
+        assert_eq!(record["configs"]["own"], external("own-name"));
+        assert_eq!(record["configs"]["there"], external("there"));
+        assert_eq!(record["configs"]["older"], external("x"));
+        assert_eq!(record["secrets"]["word"], external("shop_word"));
+        assert_eq!(record["x-rollout"]["timeout"], "5s");
+        let own = &record["services"]["web"];
+        assert_eq!(own["image"], "app:v2@sha256:1");
+        assert_eq!(own.get("env_file"), None);
+        // It is read again as it is, so nothing is escaped.
+        assert_eq!(own["environment"]["PRICE"], "a$b");
+        let again = Wanted::find(&record, "web").unwrap();
+        assert_eq!(again.recorded("shop", "app:v2@sha256:1"), record);
+        assert_eq!(
+            again.itself()["services"]["web"]["environment"]["PRICE"],
+            "a$$b"
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Observe, plan, act, for a rollout in a Swarm.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use tokio::{
     sync::watch,
@@ -14,7 +14,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     event::{self, Event},
-    execute::raised,
+    execute::{Summary, raised},
     retry,
 };
 
@@ -22,16 +22,6 @@ use crate::{
 const TRIES: u32 = 4;
 /// How long the engine and the socket proxies are asked again for what is there.
 pub const READING: Duration = Duration::from_secs(30);
-
-/// The times of a finished run.
-#[derive(Default)]
-pub struct Summary {
-    pub cutover: Option<Duration>,
-    pub live_at: Option<Instant>,
-    pub phases: BTreeMap<&'static str, u64>,
-    /// The tasks are those that ran before.
-    pub in_place: bool,
-}
 
 struct Running<'a> {
     live: &'a Live<'a>,
@@ -46,13 +36,13 @@ struct Running<'a> {
     logs: Vec<String>,
 }
 
-/// Runs the loop until there is no further step.
+/// Runs the loop until there is no further step. Returns too whether the tasks are those that ran before.
 pub async fn run(
     live: &Live<'_>,
     facts: Facts,
     last: Observed,
     interrupted: watch::Receiver<bool>,
-) -> Result<Summary> {
+) -> Result<(Summary, bool)> {
     let mut run = Running {
         live,
         facts,
@@ -67,8 +57,7 @@ pub async fn run(
     while let Some((step, seen)) = run.next().await? {
         run.take(step, &seen).await?;
     }
-    run.summary.in_place = run.facts.in_place;
-    Ok(run.summary)
+    Ok((run.summary, run.facts.in_place))
 }
 
 impl Running<'_> {

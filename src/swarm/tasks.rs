@@ -87,7 +87,7 @@ pub fn progress(service: &Service, tasks: &[Task]) -> Progress {
 }
 
 /// What decides whether two tasks are of one version: all but what Swarm adds.
-fn essence(template: &Value) -> Value {
+pub fn essence(template: &Value) -> Value {
     let mut essence = template.clone();
     if let Some(own) = essence.as_object_mut() {
         own.remove("Runtime");

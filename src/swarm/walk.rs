@@ -67,17 +67,22 @@ impl World {
 
     fn act(&mut self, step: Step) {
         match step {
-            Step::Create => self.observed.twin = Some(true),
             Step::Claim(stage) => {
                 let is_back = stage == Stage::Release && self.facts.updated == Some(Ok(()));
                 let moves = self.routed == Side::Twin;
                 assert!(!is_back || !moves || self.facts.proven, "{self:?}");
-                self.observed.claim = Some(stage);
             }
-            Step::Clear => self.observed.claim = None,
             Step::Confirm(side) => {
                 self.reads();
                 assert_eq!(self.routed, side, "{self:?}");
+            }
+            // A failure still goes back to the old version.
+            Step::Bake => {
+                assert_eq!(
+                    (self.routed, self.service),
+                    (Side::Twin, self.began),
+                    "{self:?}"
+                );
             }
             Step::Drain(side) => {
                 if self.busy == Some(side) {
@@ -87,18 +92,15 @@ impl World {
             Step::Update => {
                 let is_idle = self.routed == Side::Twin && self.busy != Some(Side::Service);
                 assert!(is_idle || self.facts.in_place, "{self:?}");
-                self.facts.updated = Some(Ok(()));
-                self.facts.proven = true;
                 self.service = Version::New;
             }
             Step::Remove => {
                 let is_idle = self.routed == Side::Service && self.busy != Some(Side::Twin);
                 assert!(is_idle, "{self:?}");
-                self.observed.twin = None;
             }
-            Step::AwaitReady(_) => {}
+            Step::Create | Step::Clear | Step::AwaitReady(_) => {}
         }
-        learn(step, &mut self.facts);
+        succeed(step, &mut self.observed, &mut self.facts);
     }
 
     /// The run ends at once.
@@ -106,6 +108,7 @@ impl World {
         self.facts = Facts {
             in_place: !self.facts.routed,
             routed: self.facts.routed,
+            bakes: self.facts.bakes,
             ..Facts::default()
         };
         self.began = self.service;
@@ -267,8 +270,14 @@ fn walk(world: World, seen: &mut HashSet<World>, length: u32) -> u32 {
 
 #[test]
 fn whatever_goes_wrong_no_step_loses_a_request_and_each_path_ends_with_what_it_says() {
-    let ends = walk(World::new(through_traefik()), &mut HashSet::new(), 0);
-    assert!(ends > 20, "{ends}");
+    for bakes in [false, true] {
+        let facts = Facts {
+            bakes,
+            ..through_traefik()
+        };
+        let ends = walk(World::new(facts), &mut HashSet::new(), 0);
+        assert!(ends > 20, "{ends}");
+    }
 }
 
 #[test]
@@ -281,20 +290,39 @@ fn without_a_proxy_swarm_updates_the_service_and_nothing_else_is_made() {
     assert!(ends > 2, "{ends}");
 }
 
+const SETTLED: Observed = Observed {
+    claim: None,
+    twin: None,
+};
+
+fn names(observed: Observed, facts: Facts, tasks_stay: bool) -> Vec<&'static str> {
+    let all = steps(observed, facts, tasks_stay);
+    all.into_iter().map(Step::name).collect()
+}
+
 #[test]
 fn a_rollout_without_trouble_takes_these_steps() {
-    let mut world = World::new(through_traefik());
-    let mut steps = Vec::new();
-    while let Next::Step(step) = plan(&world.observed, &world.facts) {
-        steps.push(step.name());
-        world.act(step);
-    }
     let expected = [
         "create", "ready", "cutover", "confirm", "drain", "commit", "update", "return", "confirm",
         "drain", "remove", "release",
     ];
-    assert_eq!(steps, expected);
-    assert_eq!(world.service, Version::New);
+    assert_eq!(names(SETTLED, through_traefik(), false), expected);
+    let bakes = Facts {
+        bakes: true,
+        ..through_traefik()
+    };
+    let with_bake = [&expected[..4], &["bake"], &expected[4..]].concat();
+    assert_eq!(names(SETTLED, bakes, false), with_bake);
+    let expected = ["create", "remove", "update", "confirm"];
+    assert_eq!(names(SETTLED, through_traefik(), true), expected);
+    let left = Observed {
+        claim: Some(Stage::Update),
+        twin: Some(true),
+    };
+    let expected = [
+        "confirm", "drain", "update", "return", "confirm", "drain", "remove", "release",
+    ];
+    assert_eq!(names(left, through_traefik(), false), expected);
 }
 
 #[test]

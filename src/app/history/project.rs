@@ -4,17 +4,12 @@ use std::collections::BTreeMap;
 
 use super::{Entry, entries, failure, image, read};
 use crate::{
-    app::{Opened, print},
+    app::{print, records::Records},
     cli::HistoryArgs,
     error::Result,
     event::Events,
     report::{Output, table::table},
-    state::{
-        journal::Intent,
-        owner,
-        revisions::Revisions,
-        store::{self, File},
-    },
+    state::{journal::Intent, owner, revisions::Revisions, store::File},
 };
 
 /// What is known of one service.
@@ -28,23 +23,18 @@ struct Past {
 /// Prints the newest entries first; of all services that have records if none is named.
 pub async fn show(asked: &HistoryArgs, services: &[String], events: &Events) -> Result<()> {
     let names: Vec<&str> = services.iter().map(String::as_str).collect();
-    let opened = Opened::of_records(&asked.target, &names, events).await?;
-    let (engine, run) = (&opened.engine, opened.run(events));
-    let landscape = run.landscape().await?;
-    let image = run.image_in(&landscape).await?;
-    let mut files = store::look_project(engine, &image, &opened.project.name).await?;
+    let records = Records::of(&asked.target, &names, events).await?;
+    let mut files = records.all_files().await?;
     if !names.is_empty() {
-        refuse_unknown(&opened, &names, &files)?;
+        refuse_unknown(&records, &names, &files)?;
         files.retain(|service, _| names.contains(&service.as_str()));
     }
     let mut all = BTreeMap::new();
     for (service, files) in files {
-        let events = opened.events(events, &service);
-        let revisions = read(&opened.run(&events), &files);
-        let key = opened.project.key(&service);
-        let replicas = engine.replicas_among(&landscape.containers, &key).await?;
+        let revisions = read(&records.events(events, &service), &files);
+        let key = records.key(&service);
         let past = Past {
-            live: revisions.running(&replicas),
+            live: records.running(&key, &revisions).await?,
             attempts: Intent::without_revision(&files, &revisions),
             revisions,
         };
@@ -65,12 +55,12 @@ pub async fn show(asked: &HistoryArgs, services: &[String], events: &Events) -> 
 
 /// A misspelt name is refused; a service that has left the file has its records.
 fn refuse_unknown(
-    opened: &Opened,
+    records: &Records,
     names: &[&str],
     files: &BTreeMap<String, Vec<File>>,
 ) -> Result<()> {
     let mut without = names.iter().filter(|name| !files.contains_key(**name));
-    without.try_for_each(|name| opened.project.service(name).map(drop))
+    without.try_for_each(|name| records.refuse_unknown(name))
 }
 
 fn newest(all: &BTreeMap<String, Past>, limit: Option<usize>) -> Vec<(&str, Entry<'_>)> {

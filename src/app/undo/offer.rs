@@ -2,32 +2,38 @@
 
 use super::target;
 use crate::{
-    app::Opened,
+    app::records::{Owner, Records},
     cli::TargetArgs,
     error::{Error, Result},
     event::Events,
-    state::{revisions::Revisions, store},
+    state::revisions::Revisions,
 };
 
 /// The refusal of a command that names no service.
 pub async fn offer(target: &TargetArgs, events: &Events) -> Result<Error> {
-    let opened = Opened::of_records(target, &[], events).await?;
-    let (engine, run) = (&opened.engine, opened.run(events));
-    let landscape = run.landscape().await?;
-    let image = run.image_in(&landscape).await?;
-    let files = store::look_project(engine, &image, &opened.project.name).await?;
+    let records = Records::of(target, &[], events).await?;
     let mut possible = Vec::new();
-    for (service, files) in files {
-        let (revisions, key) = (Revisions::read(&files), opened.project.key(&service));
-        let replicas = engine.replicas_among(&landscape.containers, &key).await?;
-        if replicas.is_empty() {
-            continue;
-        }
-        if let Ok((back, _)) = self::target(&revisions, &replicas, None, &service) {
-            possible.push((service, back.number));
+    for (service, files) in records.all_files().await? {
+        if let Some(back) = earlier(&records, &service, &Revisions::read(&files)).await? {
+            possible.push((service, back));
         }
     }
     Ok(refusal(&possible))
+}
+
+/// The number of the revision that an undo goes back to.
+async fn earlier(records: &Records, service: &str, revisions: &Revisions) -> Result<Option<u64>> {
+    let key = records.key(service);
+    let back = match &records.owner {
+        Owner::Stack(stack) => stack.earlier(&key, revisions),
+        Owner::Project(opened) => {
+            let listed = &records.landscape.containers;
+            let replicas = opened.engine.replicas_among(listed, &key).await?;
+            let back = self::target(revisions, &replicas, None, service).ok();
+            back.filter(|_| !replicas.is_empty()).map(|(own, _)| own)
+        }
+    };
+    Ok(back.map(|own| own.number))
 }
 
 fn refusal(possible: &[(String, u64)]) -> Error {

@@ -2,8 +2,9 @@
 
 use super::{super::print, work::Work};
 use crate::{
+    cli::TargetArgs,
     error::{Outcome, Result},
-    event::{Event, Plan},
+    event::{Event, Events, Plan},
     proxy::landscape::Listed,
     report::{self, Output},
     stack::{choose::Left, graph::Order},
@@ -28,21 +29,20 @@ impl<'a> Work<'a> {
                     if !plan.steps.is_empty() {
                         outcome = Outcome::Changes;
                     }
-                    self.show(name, plan);
+                    show(plan, &self.of_each[name], &self.up.target);
                 }
                 Err(own) => self.report_left(&[own]),
             }
         }
         Ok(outcome)
     }
+}
 
-    /// Reports a plan: as an event, and for people on standard output.
-    fn show(&self, service: &str, plan: Plan) {
-        let events = &self.of_each[service];
-        events.emit(Event::Plan(plan.clone()));
-        if self.up.target.output != Some(Output::Json) {
-            let title = events.scope().title();
-            print(report::plan::human(&title, &plan).as_bytes());
-        }
+/// Reports a plan: as an event, and for people on standard output.
+pub fn show(plan: Plan, events: &Events, target: &TargetArgs) {
+    events.emit(Event::Plan(plan.clone()));
+    if target.output != Some(Output::Json) {
+        let title = events.scope().title();
+        print(report::plan::human(&title, &plan).as_bytes());
     }
 }

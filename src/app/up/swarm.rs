@@ -2,7 +2,9 @@
 
 use tokio::sync::watch;
 
+use super::plan::show;
 use crate::{
+    app::stacks::{one_service, refuse_given, refuse_options, refused},
     cli::UpArgs,
     docker::engine::swarm::NAMESPACE,
     error::{Error, Outcome, Result},
@@ -17,14 +19,32 @@ pub async fn roll(
     events: &Events,
     interrupted: watch::Receiver<bool>,
 ) -> Result<Outcome> {
-    let service = service(up, &stack.name)?;
-    let asked = Request {
-        service,
-        files: &up.target.files,
-        flags: &up.settings,
-    };
+    let asked = request(up, &stack.name)?;
     stack.roll(&asked, events, interrupted).await?;
     Ok(Outcome::Done)
+}
+
+pub async fn plan(up: &UpArgs, stack: &Stack, events: &Events) -> Result<Outcome> {
+    let asked = request(up, &stack.name)?;
+    let host = stack.engine.endpoint().to_string();
+    let events = events.of_service(&host, &stack.key(asked.service));
+    let planned = stack.plan(&asked, &events).await;
+    let plan = planned.map_err(|error| error.within(events.scope()))?;
+    let outcome = match plan.steps.is_empty() {
+        true => Outcome::Done,
+        false => Outcome::Changes,
+    };
+    show(plan, &events, &up.target);
+    Ok(outcome)
+}
+
+fn request<'a>(up: &'a UpArgs, stack: &str) -> Result<Request<'a>> {
+    Ok(Request {
+        service: service(up, stack)?,
+        files: &up.target.files,
+        flags: &up.settings,
+        back: None,
+    })
 }
 
 /// Refuses a Compose project that has the name of a stack on this node: without -p the stack was not looked for.
@@ -44,33 +64,27 @@ pub fn refuse_unnamed(project: &str, listed: &Result<Listed>) -> Result<()> {
 
 /// The one service that is rolled. Refuses what only Compose has.
 fn service<'a>(up: &'a UpArgs, stack: &str) -> Result<&'a str> {
-    let target = &up.target;
     let line = format!("rollout -f FILE -p {stack} SERVICE");
-    let refused = |what: &str, hint: String| {
-        Err(Error::refused(format!("{stack} is a stack of a Swarm: {what}")).hint(hint))
-    };
     if let Some((name, value)) = up.set.first() {
         let what = "docker stack reads variables from the environment, so there is no --set";
-        return refused(what, format!("write: {name}={value} {line}"));
+        return Err(refused(
+            stack,
+            what,
+            format!("write: {name}={value} {line}"),
+        ));
     }
-    let options = [
-        ("--profile", !target.profiles.is_empty()),
-        ("--env-file", !target.env_files.is_empty()),
-        ("--project-directory", target.project_directory.is_some()),
-        ("--all", up.all),
-        ("--remove-orphans", up.remove_orphans),
-    ];
     let line = format!("write: {line}");
-    if let Some((option, _)) = options.iter().find(|(_, is_given)| *is_given) {
-        return refused(&format!("there is no {option} for it"), line);
-    }
-    match (up.services.as_slice(), target.files.as_slice()) {
-        (_, []) => refused("its file has to be named", line),
-        (_, files) if files.iter().any(|own| own == "-") => {
-            refused("its file cannot come from standard input", line)
-        }
-        ([service], _) => Ok(service),
-        _ => refused("its services are rolled one at a time", line),
+    let options = [("--all", up.all), ("--remove-orphans", up.remove_orphans)];
+    refuse_given(stack, &options, &line)?;
+    refuse_options(&up.target, stack, &line)?;
+    match up.target.files.as_slice() {
+        [] => Err(refused(stack, "its file has to be named", line)),
+        files if files.iter().any(|own| own == "-") => Err(refused(
+            stack,
+            "its file cannot come from standard input",
+            line,
+        )),
+        _ => one_service(&up.services, stack, &line),
     }
 }
 

@@ -48,6 +48,27 @@ impl ServiceSpec {
     pub fn replicas(&self) -> Option<u64> {
         self.mode["Replicated"]["Replicas"].as_u64()
     }
+
+    /// With its digest, where Swarm has found one.
+    pub fn image(&self) -> &str {
+        let image = self.task_template["ContainerSpec"]["Image"].as_str();
+        image.unwrap_or_default()
+    }
+}
+
+/// A config or a secret.
+#[derive(Deserialize)]
+struct Kept {
+    #[serde(rename = "ID")]
+    id: String,
+    #[serde(rename = "Spec")]
+    spec: KeptSpec,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct KeptSpec {
+    name: String,
 }
 
 /// How far its last update is.
@@ -158,6 +179,17 @@ impl Swarm {
             (StatusCode::OK, body) => read(&body, "tasks"),
             (StatusCode::NOT_FOUND, _) => Ok(Vec::new()),
             (_, body) => Err(refused("list tasks", &body)),
+        }
+    }
+
+    /// The ids of all `configs` or `secrets`, by name. Another content has another id.
+    pub async fn ids(&self, kind: &str) -> Result<BTreeMap<String, String>> {
+        match self.call(Method::GET, &format!("/{kind}")).await? {
+            (StatusCode::OK, body) => {
+                let all: Vec<Kept> = read(&body, kind)?;
+                Ok(all.into_iter().map(|own| (own.spec.name, own.id)).collect())
+            }
+            (_, body) => Err(refused(&format!("list {kind}"), &body)),
         }
     }
 

@@ -1,0 +1,290 @@
+//! The rollout of a Swarm service from its checks to its report.
+
+use serde_json::Value;
+use tokio::{sync::watch, time::Instant};
+
+use super::{
+    Stack,
+    checks::{is_routed, refuse_labels, refuse_mode, settings},
+    docker::DockerStack,
+    live::{Live, Seen, full_name},
+    plan::{Facts, Side},
+    record::{self, BY_SWARM, refuse_gone},
+    reduce::Wanted,
+    run::{READING, run},
+};
+use crate::{
+    docker::engine::swarm::{Service, Swarm},
+    error::{Error, Result},
+    event::{Event, Events},
+    execute::{Made, UNCHANGED, unless_interrupted},
+    model::ServiceKey,
+    proxy::{
+        landscape::Landscape,
+        traefik::{labels::wants_traefik, swarm::SwarmRoutes},
+    },
+    retry,
+    roll::rollout_id,
+    settings::{Partial, Settings},
+    state::{lock, revisions::Revision},
+};
+
+/// What a command gives beside the service.
+pub struct Request<'a> {
+    pub service: &'a str,
+    pub files: &'a [String],
+    pub flags: &'a Partial,
+    /// The recorded revision that is rolled in place of what the files describe.
+    pub back: Option<&'a Revision>,
+}
+
+/// What a rollout needs, read and checked.
+pub struct Checked<'a> {
+    pub service: &'a Service,
+    pub wanted: Wanted<'a>,
+    pub settings: Settings,
+    pub routes: Option<SwarmRoutes>,
+    /// Any image that the engine has, for a container that is never started.
+    pub image: String,
+}
+
+impl Stack {
+    /// Rolls a service to what the stack file or the record says.
+    pub async fn roll(
+        &self,
+        asked: &Request<'_>,
+        events: &Events,
+        interrupted: watch::Receiver<bool>,
+    ) -> Result<()> {
+        let key = self.key(asked.service);
+        let events = events.of_service(&self.engine.endpoint().to_string(), &key);
+        let rolled = self.roll_service(asked, &key, &events, interrupted).await;
+        rolled.map_err(|error| error.within(events.scope()))
+    }
+
+    async fn roll_service(
+        &self,
+        asked: &Request<'_>,
+        key: &ServiceKey,
+        events: &Events,
+        interrupted: watch::Receiver<bool>,
+    ) -> Result<()> {
+        let began = Instant::now();
+        let docker = DockerStack::new(self.engine.endpoint().clone(), &self.name, asked.files);
+        let docker = docker.await?;
+        let config = match asked.back {
+            Some(back) => record::read(back)?,
+            None => docker.config().await?,
+        };
+        let checked = self.check(&config, key, asked).await?;
+        let (image, wait) = (&checked.image, checked.settings.lock_wait);
+        let lock = lock(&self.engine, key, image, wait, events).await?;
+        let rollout = rollout_id(key, lock.epoch);
+        let scoped = events.of_rollout(&rollout);
+        let live = Live {
+            engine: &self.engine,
+            swarm: Swarm::of(&self.engine),
+            docker: &docker,
+            wanted: checked.wanted,
+            back: asked.back,
+            key,
+            routes: checked.routes,
+            settings: &checked.settings,
+            lock: &lock,
+            events: &scoped,
+            rollout,
+        };
+        let rolled = locked(&live, began, interrupted).await;
+        drop(live);
+        if let Err(error) = lock.release().await {
+            events.notice(format!("the lock could not be released: {}", error.message));
+        }
+        rolled
+    }
+
+    /// Refuses what cannot succeed; changes nothing.
+    pub(super) async fn check<'a>(
+        &'a self,
+        config: &'a Value,
+        key: &ServiceKey,
+        asked: &Request<'a>,
+    ) -> Result<Checked<'a>> {
+        let wanted = Wanted::find(config, asked.service)?;
+        let settings = settings(config, &wanted, asked.flags)?;
+        let service = self.service(key);
+        let service = service.ok_or_else(|| no_first_version(key, asked.files))?;
+        refuse_mode(&wanted, &settings)?;
+        if let Some(back) = asked.back {
+            refuse_gone(&Swarm::of(&self.engine), asked.service, back).await?;
+        }
+        let landscape = Landscape::read(&self.engine, &self.name).await;
+        let landscape = landscape.map_err(Error::untouched)?;
+        let routes = match is_routed(&wanted, service, &settings)? {
+            true => {
+                refuse_labels(&wanted, service)?;
+                let networks = wanted.networks(&self.name);
+                let routes = SwarmRoutes::find(&landscape, &self.name, &settings, networks);
+                let routes = routes.await;
+                Some(routes.map_err(Error::untouched)?)
+            }
+            false if !settings.bake.is_zero() => return Err(no_bake(asked.service)),
+            false => None,
+        };
+        let own = routes.as_ref().map(|own| own.image.clone());
+        let image = own.or_else(|| landscape.any_image());
+        Ok(Checked {
+            service,
+            wanted,
+            settings,
+            routes,
+            image: image.unwrap_or_default(),
+        })
+    }
+}
+
+fn no_first_version(key: &ServiceKey, files: &[String]) -> Error {
+    let files: String = files.iter().map(|own| format!("-c {own} ")).collect();
+    let (name, stack) = (full_name(key), &key.project);
+    Error::refused(format!(
+        "the Swarm service {name} does not exist yet, and rollout makes no first version"
+    ))
+    .hint(format!("docker stack deploy {files}{stack} makes it"))
+}
+
+fn no_bake(service: &str) -> Error {
+    Error::refused(format!(
+        "{service} has no twin, since Swarm alone updates it, so there is nothing to bake"
+    ))
+    .hint("leave out bake; deploy.update_config.monitor is how long Swarm watches each new task")
+}
+
+/// The twin of an earlier rollout, which may have the traffic, is only taken down by a run with the proxy.
+pub fn refused_left(key: &ServiceKey) -> Error {
+    Error::refused(format!(
+        "an earlier rollout of {} through Traefik is not finished",
+        key.service
+    ))
+    .hint("finish it first: the same command, without --proxy none, with the traefik labels in deploy.labels")
+}
+
+/// The rest of a rollout, under the lock.
+async fn locked(live: &Live<'_>, began: Instant, interrupted: watch::Receiver<bool>) -> Result<()> {
+    let before = live.observe().await.map_err(Error::untouched)?;
+    if live.routes.is_none() && before.observed.twin.is_some() {
+        return Err(refused_left(live.key));
+    }
+    confirm_or_go_on(live, &before, &interrupted).await?;
+    let mut revisions = live.revisions().await?;
+    if before.observed.is_settled() {
+        live.adopt(&mut revisions, &before.service.spec).await;
+    }
+    let proxy = way(live.routes.as_ref()).await;
+    let begun = live.begun(revisions.next(&[]), proxy);
+    let replaces = replaced(&before.service);
+    live.events.emit(started(&begun, replaces.clone()));
+    let facts = facts(live.routes.as_ref(), live.settings);
+    let (summary, in_place) = match run(live, facts, before.observed, interrupted).await {
+        Ok(ended) => ended,
+        Err(error) => {
+            live.note_failure(begun, &error).await;
+            return Err(error);
+        }
+    };
+    // What cannot be read counts as changed: the rollout is over, and does not fail for it.
+    let after = retry::for_a_while(READING, || live.observe()).await;
+    let after = after.map(|own| own.service.spec);
+    if in_place && after.as_ref() == Ok(&before.service.spec) {
+        let (replicas, image) = (begun.replicas, begun.image.reference);
+        live.events.emit(Event::NothingToDo { replicas, image });
+        return Ok(());
+    }
+    live.note_success(&mut revisions, begun.clone(), after)
+        .await;
+    let made = Made {
+        revision: begun.number,
+        replicas: begun.replicas,
+        image: begun.image.reference,
+        replaces,
+    };
+    live.events.emit(summary.finished(made, began));
+    Ok(())
+}
+
+/// How the traffic moves.
+pub async fn way(routes: Option<&SwarmRoutes>) -> String {
+    match routes {
+        Some(routes) => routes.describe().await,
+        None => BY_SWARM.to_owned(),
+    }
+}
+
+/// What a run begins with.
+pub fn facts(routes: Option<&SwarmRoutes>, settings: &Settings) -> Facts {
+    Facts {
+        in_place: routes.is_none(),
+        routed: routes.is_some(),
+        bakes: !settings.bake.is_zero(),
+        ..Facts::default()
+    }
+}
+
+fn started(begun: &Revision, replaces: Option<String>) -> Event {
+    Event::Started {
+        revision: begun.number,
+        replicas: begun.replicas,
+        proxy: begun.proxy.clone(),
+        image: begun.image.reference.clone(),
+        replaces,
+        undo_to: begun.undo_to,
+        restart_of: None,
+    }
+}
+
+/// Confirms the routes of a service before its rollout; an unfinished one goes on.
+async fn confirm_or_go_on(
+    live: &Live<'_>,
+    before: &Seen,
+    interrupted: &watch::Receiver<bool>,
+) -> Result<()> {
+    let Some(routes) = &live.routes else {
+        return Ok(());
+    };
+    if before.observed.is_settled() {
+        let confirming = confirm_before(live, routes, &before.service);
+        return unless_interrupted(interrupted, UNCHANGED, confirming).await;
+    }
+    let forward = before.observed.claim.is_some();
+    live.events.emit(Event::Unfinished { forward });
+    Ok(())
+}
+
+/// Traefik has to have the tasks of the service before anything is made: else no later confirmation could come.
+async fn confirm_before(live: &Live<'_>, routes: &SwarmRoutes, service: &Service) -> Result<()> {
+    let name = live.name();
+    if !wants_traefik(&service.spec.labels) {
+        return Err(Error::refused(format!(
+            "{name} as it runs has no traefik labels, so Traefik does not route to it yet"
+        ))
+        .hint("docker stack deploy adds the labels first"));
+    }
+    let agreed = routes.agree(&name, async || live.routed(Side::Service).await);
+    agreed.await.map_err(|why| {
+        Error::refused(format!(
+            "Traefik does not route to {name} as it runs: {why}"
+        ))
+        .hint(format!(
+            "see docker service ps {name}, and the service in Traefik's dashboard; --proxy none leaves the update to Swarm"
+        ))
+    })
+}
+
+/// An image without its digest.
+pub fn bare(image: &str) -> &str {
+    image.split('@').next().unwrap_or_default()
+}
+
+/// The image that runs.
+pub fn replaced(service: &Service) -> Option<String> {
+    let image = bare(service.spec.image());
+    (!image.is_empty()).then(|| image.to_owned())
+}

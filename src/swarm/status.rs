@@ -1,0 +1,241 @@
+//! What a service of a stack runs, and where its traffic goes.
+
+use super::{
+    Stack,
+    live::{full_name, furthest},
+    plan::Stage,
+    reduce::twin_of,
+    tasks::essence,
+};
+use crate::{
+    docker::engine::swarm::{Service, Swarm, Task},
+    error::{Error, Result},
+    model::{ContainerId, Health, Replica, Run, ServiceKey, Share, label},
+    overlay::Claim,
+    proxy::{Observation, landscape::Landscape, traefik::labels::wants_traefik},
+    roll::{Holder, Standing},
+    state::lock,
+};
+
+impl Stack {
+    /// Reads the status of a service that runs `revision`; changes nothing. Its routes are what the socket proxies show to
+    /// Traefik.
+    pub async fn standing(
+        &self,
+        key: &ServiceKey,
+        revision: Option<u64>,
+        landscape: &Landscape,
+    ) -> Result<Standing> {
+        let Some(service) = self.service(key) else {
+            return Ok(Standing::default());
+        };
+        let mut sides = vec![(service, self.tasks(service).await?)];
+        let mut twin = None;
+        if let Some(own) = self.twin(key) {
+            let tasks = self.tasks(own).await?;
+            twin = Some((own, tasks.iter().any(Task::runs)));
+            sides.push((own, tasks));
+        }
+        let routed = wants_traefik(&service.spec.labels);
+        let read = match routed {
+            true => claims(landscape, key).await,
+            false => Ok(Vec::new()),
+        };
+        let claims = read.as_deref().unwrap_or_default().iter();
+        let claim = read.clone().and_then(|_| furthest(claims));
+        let unknown = claim.as_ref().err().map(|error| error.message.clone());
+        let claim = claim.ok().flatten();
+        let wanted = service.spec.replicas().unwrap_or(sides[0].1.len() as u64);
+        let mut standing = Standing {
+            desired: u32::try_from(wanted).unwrap_or(u32::MAX),
+            routed,
+            drift: paused(service).into_iter().collect(),
+            unfinished: unfinished(key, claim, twin),
+            unknown,
+            ..Standing::default()
+        };
+        let is_claimed = claim.is_some_and(|(stage, _)| stage != Stage::Release);
+        let to_twin = is_claimed && twin.is_some_and(|(_, runs)| runs);
+        let mut routing = Observation::default();
+        for (own, tasks) in sides {
+            let is_twin = own.id != service.id;
+            let share = match is_twin == to_twin {
+                true => Share::Live,
+                false => Share::Hidden,
+            };
+            for task in &tasks {
+                let mut replica = replica(own, task);
+                replica.revision = revision.filter(|_| !is_twin && is_new(own, task));
+                routing.routing.insert(replica.id.clone(), share);
+                standing.replicas.push(replica);
+            }
+        }
+        standing.observed = Some(routing).filter(|_| standing.unknown.is_none());
+        if let Some(holder) = lock::holder(&self.engine, key).await? {
+            standing.holder = Some(Holder {
+                whose: holder.whose(),
+                lives: holder.lives(&self.engine).await,
+            });
+        }
+        Ok(standing)
+    }
+
+    /// The tasks that are to run, in the order of their numbers.
+    async fn tasks(&self, service: &Service) -> Result<Vec<Task>> {
+        let mut tasks = Swarm::of(&self.engine).tasks(&service.id).await?;
+        tasks.retain(Task::is_wanted);
+        tasks.sort_by_key(|own| own.slot);
+        Ok(tasks)
+    }
+}
+
+/// One for each socket proxy that has one.
+async fn claims(landscape: &Landscape, key: &ServiceKey) -> Result<Vec<Claim>> {
+    if landscape.socket_proxies.is_empty() {
+        return Err(Error::failed("no socket proxy runs on this node"));
+    }
+    let mut claims = Vec::new();
+    for found in &landscape.socket_proxies {
+        let mut overlay = landscape.overlay(found).await?;
+        claims.extend(overlay.claims.remove(&key.to_string()));
+    }
+    Ok(claims)
+}
+
+/// The rollout that is not finished, and the command that goes on with it; of the twin, whether a task of it runs.
+pub fn unfinished(
+    key: &ServiceKey,
+    claim: Option<(Stage, &Claim)>,
+    twin: Option<(&Service, bool)>,
+) -> Option<String> {
+    let of_twin = twin.and_then(|(own, _)| own.spec.labels.get(label::ROLLOUT));
+    let rollout = claim.map(|(_, own)| &own.rollout).or(of_twin);
+    if claim.is_none() && twin.is_none() {
+        return None;
+    }
+    let rollout = rollout.map_or("", String::as_str);
+    let (name, twin_name) = (full_name(key), twin_of(&full_name(key)));
+    let state = match (claim.map(|(stage, _)| stage), twin) {
+        (None, _) => format!("{twin_name} is there"),
+        (Some(Stage::Release), _) => format!("the traffic returns to {name}"),
+        (Some(_), Some((_, true))) => format!("{twin_name} has the traffic"),
+        (Some(_), _) => format!("no task of {twin_name} runs, so {name} has the traffic"),
+    };
+    let (project, service) = (&key.project, &key.service);
+    Some(format!(
+        "rollout {rollout} is unfinished, {state}; go on: rollout -f FILE -p {project} {service}"
+    ))
+}
+
+/// Why Swarm does not go on with an update.
+fn paused(service: &Service) -> Option<String> {
+    let status = service.update_status.as_ref()?;
+    let is_paused = matches!(status.state.as_str(), "paused" | "rollback_paused");
+    is_paused.then(|| format!("Swarm's update is paused: {}", status.message))
+}
+
+/// Whether a task is of the version that its service has now.
+fn is_new(service: &Service, task: &Task) -> bool {
+    essence(&task.spec) == essence(&service.spec.task_template)
+}
+
+fn replica(service: &Service, task: &Task) -> Replica {
+    let name = match task.slot {
+        0 => format!("{}.{}", service.spec.name, task.node),
+        slot => format!("{}.{slot}", service.spec.name),
+    };
+    let image = task.spec["ContainerSpec"]["Image"].as_str();
+    let image = image.unwrap_or_default().split('@').next();
+    Replica {
+        // It has no container before a node has taken it.
+        id: ContainerId(match task.status.container_status.container.as_str() {
+            "" => name.clone(),
+            id => id.to_owned(),
+        }),
+        name,
+        run: match task.status.state.as_str() {
+            "running" => Run::Running,
+            "complete" | "failed" | "shutdown" | "rejected" | "remove" | "orphaned" => Run::Exited,
+            _ => Run::Created,
+        },
+        // A task runs once its health check has passed.
+        health: Health::None,
+        reference: image.unwrap_or_default().to_owned(),
+        ..Replica::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn claim(stage: &str) -> Claim {
+        serde_json::from_value(json!({
+            "key": "shop/web", "rollout": "r1", "epoch": 1, "stage": stage, "rules": [],
+        }))
+        .unwrap()
+    }
+
+    fn service(name: &str, labels: Value) -> Service {
+        let value = json!({"ID": name, "Spec": {"Name": name, "Labels": labels,
+            "TaskTemplate": {"ContainerSpec": {"Image": "app:v1"}}}});
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn a_claim_of_another_kind_is_refused() {
+        let claims = [claim("swarm-cutover"), claim("committed")];
+        let error = furthest(claims.iter()).unwrap_err();
+        assert!(error.message.contains("committed"), "{error}");
+    }
+
+    #[test]
+    fn an_unfinished_rollout_is_named_with_what_has_the_traffic_and_what_goes_on() {
+        let key = ServiceKey {
+            project: "shop".to_owned(),
+            service: "web".to_owned(),
+        };
+        let twin = service("shop_web-rollout-twin", json!({"io.rollout.id": "r0"}));
+        let of = |stages: &[&str], twin: Option<(&Service, bool)>| {
+            let claims: Vec<Claim> = stages.iter().map(|own| claim(own)).collect();
+            unfinished(&key, furthest(claims.iter()).unwrap(), twin)
+        };
+        assert_eq!(of(&[], None), None);
+        let said = of(&["swarm-cutover", "swarm-release"], Some((&twin, true))).unwrap();
+        assert_eq!(
+            said,
+            "rollout r1 is unfinished, the traffic returns to shop_web; go on: rollout -f FILE -p shop web"
+        );
+        let said = of(&["swarm-cutover"], Some((&twin, true))).unwrap();
+        assert!(
+            said.contains("shop_web-rollout-twin has the traffic"),
+            "{said}"
+        );
+        let said = of(&["swarm-update"], Some((&twin, false))).unwrap();
+        assert!(said.contains("so shop_web has the traffic"), "{said}");
+        let said = of(&[], Some((&twin, true))).unwrap();
+        assert!(said.contains("rollout r0 is unfinished"), "{said}");
+    }
+
+    #[test]
+    fn a_task_is_shown_by_its_number_or_its_node_and_with_what_it_does() {
+        let own = service("shop_web", json!({}));
+        let task = |slot: u64, state: &str| -> Task {
+            serde_json::from_value(json!({
+                "Slot": slot, "NodeID": "n1", "DesiredState": "running", "Status": {"State": state},
+                "Spec": {"ContainerSpec": {"Image": "app:v1@sha256:1"}},
+            }))
+            .unwrap()
+        };
+        let shown = |slot, state| {
+            let own = replica(&own, &task(slot, state));
+            (own.name, own.run, own.reference)
+        };
+        let expected = |name: &str, run| (name.to_owned(), run, "app:v1".to_owned());
+        assert_eq!(shown(2, "running"), expected("shop_web.2", Run::Running));
+        assert_eq!(shown(0, "starting"), expected("shop_web.n1", Run::Created));
+        assert_eq!(shown(1, "failed"), expected("shop_web.1", Run::Exited));
+    }
+}
