@@ -20,7 +20,7 @@ use self::{
     child::{Ended, Refusal},
     look::{Step, Steps},
 };
-use super::{Opened, notify::notify_of_refusal, signals::signals};
+use super::{notify::notify_of_refusal, opened::Opened, signals::signals};
 use crate::{
     agent::{
         Shared,

@@ -2,7 +2,10 @@
 
 mod gather;
 
-use super::{Opened, endpoint, no_part, print, read_project};
+use super::{
+    opened::{Opened, endpoint, no_part, read_project},
+    print,
+};
 use crate::{
     cli::DoctorArgs,
     compose::Compose,

@@ -1,6 +1,6 @@
 //! `rollout image`: builds the images of this program on the engine.
 
-use super::endpoint;
+use super::opened::endpoint;
 use crate::{
     cli::{ImageArgs, TargetArgs},
     docker::engine::Engine,

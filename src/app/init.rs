@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{endpoint, image, print};
+use super::{image, opened::endpoint, print};
 use crate::{
     cli::InitArgs,
     compose::{Compose, Invocation, Project, files::files},

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::SystemTime};
 
-use super::Opened;
+use super::opened::Opened;
 use crate::{
     error::Result,
     event::{Event, Events, Sink as _},

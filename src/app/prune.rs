@@ -6,7 +6,10 @@ mod kept;
 use std::{collections::BTreeSet, time::Duration};
 
 use self::{gone::Present, kept::Kept};
-use super::{Opened, endpoint, print, read_project};
+use super::{
+    opened::{Opened, endpoint, read_project},
+    print,
+};
 use crate::{
     cli::PruneArgs,
     compose::{Compose, Project},

@@ -2,7 +2,7 @@
 
 use tokio::sync::watch;
 
-use super::Opened;
+use super::opened::Opened;
 use crate::{
     compose::{Compose, Project},
     context::{Beside, Purpose, RunContext},

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Found, Opened, Unread};
+use super::opened::{Found, Opened, Unread};
 use crate::{
     cli::TargetArgs,
     docker::engine::Engine,

@@ -1,6 +1,9 @@
 //! `rollout relabel`: changes the labels that Traefik reads of a container, or lists the changed ones.
 
-use super::{endpoint, print, read_project};
+use super::{
+    opened::{endpoint, read_project},
+    print,
+};
 use crate::{
     cli::RelabelArgs,
     compose::Compose,

@@ -1,9 +1,9 @@
 //! `rollout restart`: rolls the running revision of each service again, as recorded.
 
 use super::{
-    Opened,
     history::remembered,
     notify::notify,
+    opened::Opened,
     recorded::Recorded,
     several::{in_turn, refuse_twice},
     signals::signals,

@@ -6,9 +6,8 @@ use std::collections::BTreeMap;
 use tokio::time::timeout;
 
 use super::{
-    Opened,
     notify::notify_if_possible,
-    read_project,
+    opened::{Opened, read_project},
     requests::{GOING_BACK, at_work, is_heard},
     signals::signals,
 };

@@ -11,7 +11,12 @@ use futures_util::future::{pending, select_all};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::{Found, Opened, Unread, history::remembered_each, print, signals::signals};
+use super::{
+    history::remembered_each,
+    opened::{Found, Opened, Unread},
+    print,
+    signals::signals,
+};
 use crate::{
     cli::StatusArgs,
     compose::{Hashes, Project, Service},

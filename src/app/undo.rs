@@ -7,9 +7,10 @@ mod swarm;
 use tokio::{sync::watch, time::timeout};
 
 use super::{
-    Found, Opened, Unread, emit_failure,
+    emit_failure,
     history::{known, remembered},
     notify::notify_if_possible,
+    opened::{Found, Opened, Unread},
     recorded::{Recorded, refuse_lost},
     requests::{GOING_BACK, at_work, is_heard},
     settle::not_back,

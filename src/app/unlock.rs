@@ -1,6 +1,6 @@
 //! `rollout unlock`: removes the lock of a service.
 
-use super::{Found, Opened, Unread};
+use super::opened::{Found, Opened, Unread};
 use crate::{
     cli::UnlockArgs, docker::engine::Engine, error::Result, event::Events, model::ServiceKey, state,
 };

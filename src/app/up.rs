@@ -14,7 +14,11 @@ use std::collections::BTreeMap;
 use tokio::sync::watch;
 
 use self::work::Work;
-use super::{Found, Opened, Unread, notify::notify, signals::signals};
+use super::{
+    notify::notify,
+    opened::{Found, Opened, Unread},
+    signals::signals,
+};
 use crate::{
     cli::{self, UpArgs},
     compose::{Hashes, Project},

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     agent::{Shared, auto, images, login, window::Window},
-    app::Opened,
+    app::opened::Opened,
     cli::TargetArgs,
     compose::{Hashes, Service},
     context::RunContext,

@@ -6,7 +6,10 @@ use clap::{Arg, ArgMatches, Command, FromArgMatches};
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 
 use crate::{
-    app::{Opened, endpoint, history::remembered},
+    app::{
+        history::remembered,
+        opened::{Opened, endpoint},
+    },
     cli::{self, TargetArgs},
     compose::Compose,
     error::Result,

@@ -3,7 +3,7 @@
 use bollard::models::{ContainerInspectResponse, ContainerSummary};
 use futures_util::future::join_all;
 
-use super::super::Opened;
+use super::super::opened::Opened;
 use crate::{
     cli::DoctorArgs,
     compose::Service,

@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{super::include, Chosen, Images, endpoint};
+use super::{
+    super::{include, opened::endpoint},
+    Chosen, Images,
+};
 use crate::{
     cli::InitArgs,
     docker::engine::Engine,

@@ -4,7 +4,10 @@ use std::{fs, path::PathBuf};
 
 use yamlpath::{Document, route};
 
-use super::super::{Opened, include, read_project};
+use super::super::{
+    include,
+    opened::{Opened, read_project},
+};
 use crate::{dotenv, error::Result, event::Events, text_file::from_here, yaml};
 
 /// A notice if the files ask for another version than the one that runs: by image name, and by config hash.

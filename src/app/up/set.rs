@@ -7,7 +7,7 @@ use std::{
 
 use tempfile::NamedTempFile;
 
-use super::{super::Opened, work::Work};
+use super::{super::opened::Opened, work::Work};
 use crate::{
     cli::UpArgs,
     compose::Project,

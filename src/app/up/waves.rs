@@ -13,7 +13,11 @@ use tokio::{
 };
 
 use super::{
-    super::{Opened, emit_failure, notify::notify, refuse_standard_input},
+    super::{
+        emit_failure,
+        notify::notify,
+        opened::{Opened, refuse_standard_input},
+    },
     complete,
     finish::has_failed,
     names, set, variables,

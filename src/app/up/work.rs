@@ -8,7 +8,7 @@ use std::{
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::{sync::watch, time::Instant};
 
-use super::super::{Opened, emit_failure};
+use super::super::{emit_failure, opened::Opened};
 use crate::{
     cli::UpArgs,
     compose::Hashes,
