@@ -301,14 +301,18 @@ pub trait Router {
     /// The commit record of the service, whose replicas these are.
     async fn claim(&mut self, replicas: &[Replica]) -> Result<Option<Claim>>;
 
-    /// How long the proxy may hold back what it has read before it goes by it. What is to be the last word must stand for
-    /// as long.
+    /// How long the proxy may hold back what it has read before it goes by it.
     fn held_back(&self) -> Duration {
         Duration::ZERO
     }
 
     /// Notes how long the proxy took to go by a change. On a machine that is short of time the next one may take as long.
     fn took(&mut self, _: Duration) {}
+
+    /// How long what is to be the last word must stand: no less than a change has taken before.
+    fn stand(&self) -> Duration {
+        self.held_back()
+    }
 
     /// Fences out earlier runs: their later writes fail. The routing stays as it is. A process whose lease expired may
     /// only have been suspended.

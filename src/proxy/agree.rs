@@ -275,6 +275,7 @@ mod tests {
             let mut proxy = Scripted {
                 answers: answers.into(),
                 held_back: Duration::ZERO,
+                slowest: Duration::ZERO,
             };
             let question = Question {
                 plan: &pair.plan,
@@ -290,7 +291,7 @@ mod tests {
             };
             let begun = Instant::now();
             let looks = agree(&mut proxy, &question, &limits).await;
-            (looks.has_stood, begun.elapsed(), proxy.held_back)
+            (looks.has_stood, begun.elapsed(), proxy.slowest)
         };
         let answers = vec![None, Some(before), Some(well.clone())];
         let (agreed, took, change) = asked(answers, Duration::ZERO).await;

@@ -14,6 +14,8 @@ use crate::{
 pub struct Scripted {
     pub answers: VecDeque<Option<Observation>>,
     pub held_back: Duration,
+    /// The longest that a change took.
+    pub slowest: Duration,
 }
 
 /// Labels that route nothing.
@@ -48,7 +50,7 @@ impl Router for Scripted {
     }
 
     fn took(&mut self, span: Duration) {
-        self.held_back = self.held_back.max(span);
+        self.slowest = self.slowest.max(span);
     }
 
     async fn apply(&mut self, _: &Claim, _: &[Replica]) -> Result<Option<String>> {

@@ -345,6 +345,7 @@ mod tests {
         let scripted = Scripted {
             answers: [None].into(),
             held_back: Duration::ZERO,
+            slowest: Duration::ZERO,
         };
         let error = refuse_mix(&context, None, &scripted).unwrap_err();
         assert_eq!(
@@ -377,6 +378,7 @@ mod tests {
         let scripted = Scripted {
             answers: [None].into(),
             held_back: Duration::ZERO,
+            slowest: Duration::ZERO,
         };
         let refused = |strategy, router: &dyn Router, before: &[(&str, &str)]| {
             let mut context = ServiceContext::of(&service);

@@ -113,13 +113,22 @@ impl<'a> Locked<'a> {
         if goes_on {
             desired.policy.shifts = memory.shifts(&desired.rollout);
         }
-        // In these phases the rollout does not hide the old replicas.
-        let untouched = routed && phase.is_some_and(Phase::keeps_old);
+        // In these phases old replicas keep their routes, but for those that the claim hides. One that the proxy no longer
+        // goes by says nothing: it is written again first.
+        let claim = observed.claim.clone();
+        let is_sound = |own: &Claim| own.phase.keeps_old() && !own.stale;
+        let untouched = routed && claim.as_ref().is_some_and(is_sound);
         let (new, others): (Vec<Replica>, Vec<Replica>) = observed
             .replicas
             .into_iter()
             .partition(|replica| replica.rollout.as_ref() == Some(&desired.rollout));
-        let now = Before::read(&mut *self.prepared.proxy, &others, untouched).await;
+        let is_hidden = |own: &Replica| claim.as_ref().is_some_and(|claim| claim.plan.hides(own));
+        let shown: Vec<Replica> = others
+            .iter()
+            .filter(|own| !is_hidden(own))
+            .cloned()
+            .collect();
+        let now = Before::read(&mut *self.prepared.proxy, &shown, untouched).await;
         desired.unrouted = now.unrouted;
         desired.unrouted.extend(memory.unrouted(&desired.rollout));
         let settled = settled(name, forward, &others, &desired);

@@ -15,7 +15,7 @@ use bollard::{
 use bytes::BytesMut;
 use futures_util::{Stream, StreamExt};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio_util::codec::{Decoder, LinesCodec, LinesCodecError};
+use tokio_util::codec::{AnyDelimiterCodec, AnyDelimiterCodecError, Decoder};
 
 use super::{Engine, ExecCommand, ExecOutcome, Mounted, failed};
 use crate::{
@@ -39,7 +39,7 @@ pub struct Session {
     pub container: String,
     input: Pin<Box<dyn AsyncWrite + Send>>,
     output: Output,
-    lines: LinesCodec,
+    lines: AnyDelimiterCodec,
     /// What has arrived of the next lines.
     pending: BytesMut,
     errors: String,
@@ -51,7 +51,11 @@ impl Session {
             container: container.to_owned(),
             input,
             output,
-            lines: LinesCodec::new_with_max_length(control::MAX_LINE),
+            lines: AnyDelimiterCodec::new_with_max_length(
+                b"\n".to_vec(),
+                Vec::new(),
+                control::MAX_LINE,
+            ),
             pending: BytesMut::new(),
             errors: String::new(),
         }
@@ -75,7 +79,7 @@ impl Session {
         loop {
             let line = self.lines.decode(&mut self.pending);
             if let Some(line) = line.map_err(unreadable)? {
-                return Ok(line);
+                return Ok(String::from_utf8_lossy(&line).trim_end().to_owned());
             }
             match self.output.next().await {
                 Some(Ok(LogOutput::StdErr { message })) => {
@@ -94,13 +98,15 @@ impl Session {
     }
 }
 
-fn unreadable(error: LinesCodecError) -> Error {
+fn unreadable(error: AnyDelimiterCodecError) -> Error {
     match error {
-        LinesCodecError::MaxLineLengthExceeded => {
+        AnyDelimiterCodecError::MaxChunkLengthExceeded => {
             let longest = control::MAX_LINE;
             Error::failed(format!("a line has more than {longest} bytes"))
         }
-        LinesCodecError::Io(error) => Error::failed(format!("a line cannot be read: {error}")),
+        AnyDelimiterCodecError::Io(error) => {
+            Error::failed(format!("a line cannot be read: {error}"))
+        }
     }
 }
 

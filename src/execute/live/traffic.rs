@@ -189,7 +189,7 @@ impl Live<'_> {
         // replica may date from before the stop. It may not have read yet what leaves without a route.
         let unproven = is_back && sets.leave_unrouted(&plan, desired);
         let stand = match unproven || ((is_back || undoes) && (unseen || again)) {
-            true => held_back,
+            true => self.proxy.stand(),
             false => Duration::ZERO,
         };
         // A first start without a socket proxy gets traffic only once Docker reports it healthy.

@@ -39,7 +39,7 @@ use super::{
 };
 use crate::{
     docker::{engine::Engine, watch::Role},
-    error::Result,
+    error::{Error, Result},
     model::{Claim, ContainerId, Phase, Replica, RolloutId, ServiceKey, Share},
     overlay::Labels,
     proxy::{Capabilities, LabelRules, NewFile, Observation, Router, Staged, Write, combine},
@@ -251,6 +251,10 @@ impl Router for Pin {
         self.instances.took(span);
     }
 
+    fn stand(&self) -> Duration {
+        self.instances.stand()
+    }
+
     async fn fence(&mut self, _: &Lock) -> Result<()> {
         self.read().await?;
         self.refuse_newer()?;
@@ -350,6 +354,14 @@ impl Pin {
                 Some(record) => record.pins,
                 None => self.is_known_at(at, replicas).await?,
             };
+            // Nothing would hide the new replicas.
+            if !pins && self.preview.rule.is_some() {
+                let service = &self.key.service;
+                return Err(Error::failed(format!(
+                    "cannot preview {service} by a pin file: Traefik does not route to {service} now"
+                ))
+                .hint("wait until it answers, then run the same command again"));
+            }
             let made = match pins {
                 true => self.places[at].content(&self.key, &sides)?,
                 false => Content::default(),

@@ -155,6 +155,10 @@ impl Router for Relabel {
         self.instances.took(span);
     }
 
+    fn stand(&self) -> Duration {
+        self.instances.stand()
+    }
+
     async fn fence(&mut self, _: &Lock) -> Result<()> {
         let key = self.key.to_string();
         for control in &self.controls {

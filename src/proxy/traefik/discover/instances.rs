@@ -228,10 +228,15 @@ impl<T> Instances<T> {
         self.all.iter().flat_map(|own| own.api.containers())
     }
 
-    /// The longest that any of them may hold back what it has read; no less than a change has taken before.
+    /// The longest that any of them may hold back what it has read.
     pub fn held_back(&self) -> Duration {
-        let all = self.all.iter().map(|own| own.api.held_back());
-        all.fold(self.slowest, Duration::max)
+        let longest = self.all.iter().map(|own| own.api.held_back()).max();
+        longest.unwrap_or_default()
+    }
+
+    /// The same; no less than a change has taken before.
+    pub fn stand(&self) -> Duration {
+        self.held_back().max(self.slowest)
     }
 
     pub fn took(&mut self, span: Duration) {

@@ -207,7 +207,7 @@ fn router_labels(labels: &Labels, router: &str, rule: &PreviewRule) -> Labels {
         let value = match option.to_ascii_lowercase().as_str() {
             "service" => return None,
             "rule" => narrowed(value, rule),
-            "priority" => priority(labels, router)?.saturating_add(1).to_string(),
+            "priority" => above(priority(labels, router)?).to_string(),
             _ => value.to_owned(),
         };
         let key = format!("traefik.http.routers.{router}{SUFFIX}.{option}");
@@ -221,6 +221,14 @@ fn router_labels(labels: &Labels, router: &str, rule: &PreviewRule) -> Labels {
         all.insert(key, usual.to_string());
     }
     all
+}
+
+/// The next higher priority. Zero would be the length of the rule.
+fn above(priority: i64) -> i64 {
+    match priority.saturating_add(1) {
+        0 => 1,
+        above => above,
+    }
 }
 
 /// The priority that a router sets. Zero means the length of the rule.
@@ -371,7 +379,13 @@ mod tests {
     #[test]
     fn the_priority_is_one_above_that_of_the_router_itself() {
         let rule = ("traefik.http.routers.web.rule", "Host(`a`)");
-        for (own, wanted) in [("0", "10"), ("9", "10"), ("-3", "-2"), ("high", "10")] {
+        for (own, wanted) in [
+            ("0", "10"),
+            ("9", "10"),
+            ("-3", "-2"),
+            ("-1", "1"),
+            ("high", "10"),
+        ] {
             let own = ("traefik.http.routers.web.priority", own);
             let set = router_labels(&labels(&[rule, own]), "web", &header());
             let key = "traefik.http.routers.web-rollout-preview.priority";

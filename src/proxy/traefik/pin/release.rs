@@ -103,7 +103,7 @@ impl Pin {
         let expected: Vec<&Replica> = replicas.iter().filter(serves).collect();
         let awaited: BTreeSet<ContainerId> = expected.iter().map(|own| own.id.clone()).collect();
         let undecided = expected.iter().map(|own| own.undecided_for()).max();
-        let limit = self.settings.confirm_timeout.max(self.held_back());
+        let limit = self.settings.confirm_timeout.max(self.stand());
         let limit = limit + undecided.unwrap_or_default();
         // On the way back Traefik may have read new replicas while they were healthy, and be holding that back still.
         let forward = |place: &Watched| {
@@ -113,7 +113,7 @@ impl Pin {
         };
         let stand = match self.places.iter().all(forward) {
             true => Duration::ZERO,
-            false => self.held_back(),
+            false => self.stand(),
         };
         let mut look = Look {
             pin: &mut *self,
