@@ -201,6 +201,7 @@ impl Live<'_> {
         facts.created = true;
         let file = self.wanted.twin(&Twin {
             rollout: &self.rollout,
+            undo: self.back.map(|back| back.number),
             replicas: self.settings.twin_replicas,
         });
         self.deploy(&file).await?;

@@ -31,6 +31,8 @@ pub struct Wanted<'a> {
 /// How a twin differs from its service.
 pub struct Twin<'a> {
     pub rollout: &'a RolloutId,
+    /// The revision that an undo goes back to.
+    pub undo: Option<u64>,
     /// As many as the service where `None`.
     pub replicas: Option<u32>,
 }
@@ -179,6 +181,8 @@ impl<'a> Wanted<'a> {
             (label::ROLE.to_owned(), label::TWIN.to_owned()),
             (label::ROLLOUT.to_owned(), twin.rollout.0.clone()),
         ]);
+        let undo = twin.undo.map(|number| number.to_string());
+        labels.extend(undo.map(|number| (label::UNDO.to_owned(), number)));
         own["deploy"]["labels"] = json!(labels);
         if let Some(replicas) = twin.replicas {
             own["deploy"]["replicas"] = json!(replicas);
@@ -357,12 +361,14 @@ secrets: { word: { file: /c } }
         let rollout = RolloutId("r1".to_owned());
         let twin = Twin {
             rollout: &rollout,
+            undo: Some(3),
             replicas: Some(5),
         };
         let file = web.twin(&twin);
         let own = &file["services"]["web-rollout-twin"];
         let labels = json!({
             "traefik.enable": "false", "team": "x", "io.rollout.role": "twin", "io.rollout.id": "r1",
+            "io.rollout.undo": "3",
         });
         assert_eq!(own["deploy"]["labels"], labels);
         assert_eq!(own["deploy"]["replicas"], 5);

@@ -6,6 +6,7 @@ use super::{
     plan::Stage,
     reduce::twin_of,
     tasks::essence,
+    undo_to,
 };
 use crate::{
     docker::engine::swarm::{Service, Swarm, Task},
@@ -80,6 +81,12 @@ impl Stack {
         Ok(standing)
     }
 
+    /// The command that rolls a service, or goes on with its unfinished undo.
+    pub fn command(&self, service: &str) -> String {
+        let key = self.key(service);
+        command(&key, self.twin(&key))
+    }
+
     /// The tasks that are to run, in the order of their numbers.
     async fn tasks(&self, service: &Service) -> Result<Vec<Task>> {
         let mut tasks = Swarm::of(&self.engine).tasks(&service.id).await?;
@@ -121,10 +128,19 @@ pub fn unfinished(
         (Some(_), Some((_, true))) => format!("{twin_name} has the traffic"),
         (Some(_), _) => format!("no task of {twin_name} runs, so {name} has the traffic"),
     };
-    let (project, service) = (&key.project, &key.service);
+    let command = command(key, twin.map(|(own, _)| own));
     Some(format!(
-        "rollout {rollout} is unfinished, {state}; go on: rollout -f FILE -p {project} {service}"
+        "rollout {rollout} is unfinished, {state}; go on: {command}"
     ))
+}
+
+/// The command that rolls a service, or goes on with the undo of this twin.
+fn command(key: &ServiceKey, twin: Option<&Service>) -> String {
+    let (project, service) = (&key.project, &key.service);
+    match twin.and_then(undo_to) {
+        Some(number) => format!("rollout undo {service} -p {project} --to {number}"),
+        None => format!("rollout -f FILE -p {project} {service}"),
+    }
 }
 
 /// Why Swarm does not go on with an update.
@@ -217,6 +233,10 @@ mod tests {
         assert!(said.contains("so shop_web has the traffic"), "{said}");
         let said = of(&[], Some((&twin, true))).unwrap();
         assert!(said.contains("rollout r0 is unfinished"), "{said}");
+        let of_undo = service("shop_web-rollout-twin", json!({"io.rollout.undo": "3"}));
+        let said = of(&["swarm-cutover"], Some((&of_undo, true))).unwrap();
+        let command = "go on: rollout undo web -p shop --to 3";
+        assert!(said.ends_with(command), "{said}");
     }
 
     #[test]

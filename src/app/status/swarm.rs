@@ -27,7 +27,7 @@ pub async fn show(asked: &StatusArgs, stack: &Stack, events: &Events) -> Result<
     let name = &stack.name;
     let next = |service: &str, standing: &Standing| match standing.is_rolled() {
         true => format!("rollout status -p {name} {service} --watch"),
-        false => format!("rollout -f FILE -p {name} {service}"),
+        false => stack.command(service),
     };
     let look = async || look(asked, stack).await;
     follow((asked, events), &[], look, next).await
