@@ -36,6 +36,11 @@ pub fn hash(spec: &ServiceSpec) -> String {
     store::checksum(&parts.to_string())
 }
 
+pub fn is_recorded(revisions: &Revisions, spec: &ServiceSpec) -> bool {
+    let hash = hash(spec);
+    revisions.list.iter().any(|own| own.hash == hash)
+}
+
 /// The configs and secrets that a service has: `configs/NAME=ID secrets/NAME=ID`.
 fn contents(spec: &ServiceSpec) -> String {
     let container = &spec.task_template["ContainerSpec"];
@@ -153,8 +158,7 @@ impl Live<'_> {
     /// Records what runs before the rollout, unless it is recorded already. No file describes it: its image is known,
     /// and all else is taken from the file of this rollout.
     pub async fn adopt(&self, revisions: &mut Revisions, runs: &ServiceSpec) {
-        let hash = hash(runs);
-        if revisions.list.iter().any(|own| own.hash == hash) {
+        if is_recorded(revisions, runs) {
             return;
         }
         let found = Revision {
@@ -261,6 +265,19 @@ mod tests {
         assert_eq!(hash(&undone), own);
         assert_ne!(hash(&spec("app:v2", "true", 1)), own);
         assert_ne!(hash(&spec("app:v1", "false", 1)), own);
+    }
+
+    #[test]
+    fn a_version_is_recorded_if_a_revision_has_its_hash() {
+        let own = spec("app:v1", "true", 1);
+        let mut revisions = Revisions::default();
+        revisions.add(Revision {
+            number: 1,
+            hash: hash(&own),
+            ..Revision::default()
+        });
+        assert!(is_recorded(&revisions, &own));
+        assert!(!is_recorded(&revisions, &spec("app:v2", "true", 1)));
     }
 
     #[test]

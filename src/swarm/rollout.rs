@@ -9,7 +9,7 @@ use super::{
     docker::DockerStack,
     live::{Live, Seen, full_name},
     plan::{Facts, Side},
-    record::{self, BY_SWARM, refuse_gone},
+    record::{self, BY_SWARM, is_recorded, refuse_gone},
     reduce::Wanted,
     run::{READING, run},
 };
@@ -194,6 +194,11 @@ async fn locked(live: &Live<'_>, began: Instant, interrupted: watch::Receiver<bo
     let after = retry::for_a_while(READING, || live.observe()).await;
     let after = after.map(|own| own.service.spec);
     if in_place && after.as_ref() == Ok(&before.service.spec) {
+        // An earlier run that was killed may have deployed it.
+        if !is_recorded(&revisions, &before.service.spec) {
+            live.note_success(&mut revisions, begun.clone(), after)
+                .await;
+        }
         let (replicas, image) = (begun.replicas, begun.image.reference);
         live.events.emit(Event::NothingToDo { replicas, image });
         return Ok(());
