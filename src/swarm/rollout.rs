@@ -8,7 +8,7 @@ use super::{
     checks::{is_routed, refuse_labels, refuse_mode, settings},
     docker::DockerStack,
     live::{Live, Seen, full_name},
-    plan::{Facts, Side},
+    plan::{Facts, Observed, Side, Undo},
     record::{self, BY_SWARM, is_recorded, refuse_gone},
     reduce::Wanted,
     run::{READING, run},
@@ -36,6 +36,8 @@ pub struct Request<'a> {
     pub flags: &'a Partial,
     /// The recorded revision that is rolled in place of what the files describe.
     pub back: Option<&'a Revision>,
+    /// An unfinished rollout that has not updated its service is taken back, and that is all.
+    pub aborts: bool,
 }
 
 /// What a rollout needs, read and checked.
@@ -87,6 +89,7 @@ impl Stack {
             docker: &docker,
             wanted: checked.wanted,
             back: asked.back,
+            aborts: asked.aborts,
             key,
             routes: checked.routes,
             settings: &checked.settings,
@@ -173,6 +176,9 @@ async fn locked(live: &Live<'_>, began: Instant, interrupted: watch::Receiver<bo
     if live.routes.is_none() && before.observed.twin.is_some() {
         return Err(refused_left(live.key));
     }
+    if live.aborts && before.can_abort() {
+        return abort(live, before.observed, interrupted).await;
+    }
     confirm_or_go_on(live, &before, &interrupted).await?;
     let mut revisions = live.revisions().await?;
     if before.observed.is_settled() {
@@ -212,6 +218,22 @@ async fn locked(live: &Live<'_>, began: Instant, interrupted: watch::Receiver<bo
         replaces,
     };
     live.events.emit(summary.finished(made, began));
+    Ok(())
+}
+
+/// Gives the traffic back to the service, which still runs the old version, and removes the twin.
+async fn abort(
+    live: &Live<'_>,
+    before: Observed,
+    interrupted: watch::Receiver<bool>,
+) -> Result<()> {
+    live.events.emit(Event::Unfinished { forward: false });
+    let facts = Facts {
+        undo: Some(Undo::Asked),
+        ..facts(live.routes.as_ref(), live.settings)
+    };
+    run(live, facts, before, interrupted).await?;
+    live.events.emit(Event::Settled { forward: false });
     Ok(())
 }
 

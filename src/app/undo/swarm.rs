@@ -41,6 +41,7 @@ pub async fn undo(
         files: &undo.target.files,
         flags: &undo.settings,
         back: Some(back),
+        aborts: undo.to.is_none(),
     };
     stack.roll(&asked, events, interrupted).await?;
     events.notice(format!(
