@@ -100,6 +100,17 @@ pub async fn refuse_gone(swarm: &Swarm, service: &str, back: &Revision) -> Resul
     )))
 }
 
+/// What is uncertain about a revision whose image has no digest.
+pub fn uncertain(back: &Revision) -> Option<String> {
+    let (number, image) = (back.number, &back.image);
+    image.digests.is_empty().then(|| {
+        format!(
+            "revision {number} has no digest: each node takes what {} is there now",
+            image.reference
+        )
+    })
+}
+
 /// The stack file of a revision.
 pub fn read(back: &Revision) -> Result<Value> {
     yaml::parse(&back.config).map_err(|error| {
@@ -292,6 +303,20 @@ mod tests {
         assert_eq!(digest, pair("r:5000/app:v1", "r:5000/app@sha256:1"));
         let untagged = of("r:5000/app@sha256:1");
         assert_eq!(untagged, pair("r:5000/app", "r:5000/app@sha256:1"));
+    }
+
+    #[test]
+    fn a_revision_without_a_digest_may_be_another_image_on_each_node() {
+        let of = |image: &str| {
+            uncertain(&Revision {
+                number: 3,
+                image: image_record(image),
+                ..Revision::default()
+            })
+        };
+        assert_eq!(of("app:v1@sha256:1"), None);
+        let said = "revision 3 has no digest: each node takes what app:v1 is there now";
+        assert_eq!(of("app:v1").as_deref(), Some(said));
     }
 
     #[test]

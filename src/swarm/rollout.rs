@@ -9,7 +9,7 @@ use super::{
     docker::DockerStack,
     live::{Live, Seen, full_name},
     plan::{Facts, Observed, Side, Undo},
-    record::{self, BY_SWARM, is_recorded, refuse_gone},
+    record::{self, BY_SWARM, is_recorded, refuse_gone, uncertain},
     reduce::Wanted,
     run::{READING, run},
 };
@@ -188,6 +188,9 @@ async fn locked(live: &Live<'_>, began: Instant, interrupted: watch::Receiver<bo
     let begun = live.begun(revisions.next(&[]), proxy);
     let replaces = replaced(&before.service);
     live.events.emit(started(&begun, replaces.clone()));
+    if let Some(notice) = live.back.and_then(uncertain) {
+        live.events.notice(notice);
+    }
     let facts = facts(live.routes.as_ref(), live.settings);
     let (summary, in_place) = match run(live, facts, before.observed, interrupted).await {
         Ok(ended) => ended,
