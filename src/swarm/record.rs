@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// On a service of a stack: the image as the file names it.
-const FILE_IMAGE: &str = "com.docker.stack.image";
+pub const FILE_IMAGE: &str = "com.docker.stack.image";
 /// The way of a version that has no twin.
 pub const BY_SWARM: &str = "Swarm's own update";
 /// The author shown for a version that `docker stack deploy` has started.
