@@ -50,7 +50,7 @@ impl Stack {
         let mut standing = Standing {
             desired: u32::try_from(wanted).unwrap_or(u32::MAX),
             routed,
-            drift: paused(service).into_iter().collect(),
+            drift: updating(service).into_iter().collect(),
             unfinished: unfinished(key, claim, twin),
             unknown,
             ..Standing::default()
@@ -143,11 +143,16 @@ fn command(key: &ServiceKey, twin: Option<&Service>) -> String {
     }
 }
 
-/// Why Swarm does not go on with an update.
-fn paused(service: &Service) -> Option<String> {
+/// How far Swarm's own update is, until it ends.
+fn updating(service: &Service) -> Option<String> {
     let status = service.update_status.as_ref()?;
-    let is_paused = matches!(status.state.as_str(), "paused" | "rollback_paused");
-    is_paused.then(|| format!("Swarm's update is paused: {}", status.message))
+    let state = match status.state.as_str() {
+        "paused" | "rollback_paused" => "is paused",
+        "updating" => "goes on",
+        "rollback_started" => "is rolled back",
+        _ => return None,
+    };
+    Some(format!("Swarm's update {state}: {}", status.message))
 }
 
 /// Whether a task is of the version that its service has now.
@@ -237,6 +242,24 @@ mod tests {
         let said = of(&["swarm-cutover"], Some((&of_undo, true))).unwrap();
         let command = "go on: rollout undo web -p shop --to 3";
         assert!(said.ends_with(command), "{said}");
+    }
+
+    #[test]
+    fn an_update_by_swarm_that_has_not_ended_is_named() {
+        let of = |state: &str| {
+            let value = json!({"ID": "s", "Spec": {"Name": "shop_web"},
+                "UpdateStatus": {"State": state, "Message": "why"}});
+            updating(&serde_json::from_value(value).unwrap())
+        };
+        for (state, expected) in [
+            ("updating", "Swarm's update goes on: why"),
+            ("paused", "Swarm's update is paused: why"),
+            ("rollback_started", "Swarm's update is rolled back: why"),
+            ("rollback_paused", "Swarm's update is paused: why"),
+        ] {
+            assert_eq!(of(state).as_deref(), Some(expected));
+        }
+        assert_eq!((of("completed"), of("rollback_completed")), (None, None));
     }
 
     #[test]
