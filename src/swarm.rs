@@ -12,8 +12,8 @@ mod run;
 mod status;
 mod tasks;
 
-pub use self::rollout::Request;
 use self::{live::full_name, reduce::twin_of};
+pub use self::{rollout::Request, status::overlays};
 use crate::{
     docker::engine::{
         Engine,

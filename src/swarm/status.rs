@@ -12,7 +12,7 @@ use crate::{
     docker::engine::swarm::{Service, Swarm, Task},
     error::{Error, Result},
     model::{ContainerId, Health, Replica, Run, ServiceKey, Share, label},
-    overlay::Claim,
+    overlay::{Claim, Overlay},
     proxy::{Observation, landscape::Landscape, traefik::labels::wants_traefik},
     roll::{Holder, Standing},
     state::lock,
@@ -25,7 +25,7 @@ impl Stack {
         &self,
         key: &ServiceKey,
         revision: Option<u64>,
-        landscape: &Landscape,
+        overlays: &Result<Vec<Overlay>>,
     ) -> Result<Standing> {
         let Some(service) = self.service(key) else {
             return Ok(Standing::default());
@@ -38,12 +38,16 @@ impl Stack {
             sides.push((own, tasks));
         }
         let routed = wants_traefik(&service.spec.labels);
-        let read = match routed {
-            true => claims(landscape, key).await,
-            false => Ok(Vec::new()),
+        let claim = match overlays {
+            Ok(all) if routed => {
+                let own = all
+                    .iter()
+                    .filter_map(|own| own.claims.get(&key.to_string()));
+                furthest(own)
+            }
+            Err(error) if routed => Err(error.clone()),
+            _ => Ok(None),
         };
-        let claims = read.as_deref().unwrap_or_default().iter();
-        let claim = read.clone().and_then(|_| furthest(claims));
         let unknown = claim.as_ref().err().map(|error| error.message.clone());
         let claim = claim.ok().flatten();
         let wanted = service.spec.replicas().unwrap_or(sides[0].1.len() as u64);
@@ -96,17 +100,26 @@ impl Stack {
     }
 }
 
-/// One for each socket proxy that has one.
-async fn claims(landscape: &Landscape, key: &ServiceKey) -> Result<Vec<Claim>> {
-    if landscape.socket_proxies.is_empty() {
-        return Err(Error::failed("no socket proxy runs on this node"));
-    }
-    let mut claims = Vec::new();
+/// Of each socket proxy on this node that shows Swarm's services. One of another project may not, or not answer.
+pub async fn overlays(landscape: &Landscape) -> Result<Vec<Overlay>> {
+    let mut why = Error::failed("no socket proxy on this node shows Swarm's services");
+    let mut all = Vec::new();
     for found in &landscape.socket_proxies {
-        let mut overlay = landscape.overlay(found).await?;
-        claims.extend(overlay.claims.remove(&key.to_string()));
+        let read = async {
+            match found.control.hello().await?.swarm {
+                true => found.control.overlay().await.map(Some),
+                false => Ok(None),
+            }
+        };
+        match read.await {
+            Ok(own) => all.extend(own),
+            Err(error) => why = error,
+        }
     }
-    Ok(claims)
+    match all.is_empty() {
+        true => Err(why),
+        false => Ok(all),
+    }
 }
 
 /// The rollout that is not finished, and the command that goes on with it; of the twin, whether a task of it runs.
