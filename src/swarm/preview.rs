@@ -33,7 +33,7 @@ impl Stack {
         let key = self.key(asked.service);
         let docker = DockerStack::new(self.engine.endpoint().clone(), &self.name, asked.files);
         let config = docker.await?.config().await?;
-        let checked = self.check(&config, &key, asked).await?;
+        let checked = self.check(&config, &key, asked, events).await?;
         let service = checked.service;
         if checked.routes.is_none() && self.twin(&key).is_some() {
             return Err(refused_left(&key));

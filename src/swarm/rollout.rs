@@ -78,7 +78,7 @@ impl Stack {
             Some(back) => record::read(back)?,
             None => docker.config().await?,
         };
-        let checked = self.check(&config, key, asked).await?;
+        let checked = self.check(&config, key, asked, events).await?;
         let (image, wait) = (&checked.image, checked.settings.lock_wait);
         let lock = lock(&self.engine, key, image, wait, events).await?;
         let rollout = rollout_id(key, lock.epoch);
@@ -111,6 +111,7 @@ impl Stack {
         config: &'a Value,
         key: &ServiceKey,
         asked: &Request<'a>,
+        events: &Events,
     ) -> Result<Checked<'a>> {
         let wanted = Wanted::find(config, asked.service)?;
         let settings = settings(config, &wanted, asked.flags)?;
@@ -130,8 +131,12 @@ impl Stack {
                 let routes = routes.await;
                 Some(routes.map_err(Error::untouched)?)
             }
-            false if !settings.bake.is_zero() => return Err(no_bake(asked.service)),
-            false => None,
+            false => {
+                if !settings.bake.is_zero() {
+                    events.notice(no_bake(asked)?);
+                }
+                None
+            }
         };
         let own = routes.as_ref().map(|own| own.image.clone());
         let image = own.or_else(|| landscape.any_image());
@@ -154,11 +159,20 @@ fn no_first_version(key: &ServiceKey, files: &[String]) -> Error {
     .hint(format!("docker stack deploy {files}{stack} makes it"))
 }
 
-fn no_bake(service: &str) -> Error {
-    Error::refused(format!(
-        "{service} has no twin, since Swarm alone updates it, so there is nothing to bake"
-    ))
-    .hint("leave out bake; deploy.update_config.monitor is how long Swarm watches each new task")
+/// The notice that a bake from the file or a variable has no effect; the flag is refused.
+fn no_bake(asked: &Request<'_>) -> Result<String> {
+    let why = format!(
+        "{} has no twin, since Swarm alone updates it",
+        asked.service
+    );
+    match asked.flags.names().any(|name| name == "bake") {
+        true => Err(
+            Error::refused(format!("{why}, so there is nothing to bake")).hint(
+                "leave out bake; deploy.update_config.monitor is how long Swarm watches each new task",
+            ),
+        ),
+        false => Ok(format!("bake has no effect: {why}")),
+    }
 }
 
 /// The twin of an earlier rollout, which may have the traffic, is only taken down by a run with the proxy.
@@ -317,4 +331,25 @@ pub fn bare(image: &str) -> &str {
 pub fn replaced(service: &Service) -> Option<String> {
     let image = bare(service.spec.image());
     (!image.is_empty()).then(|| image.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bake_without_a_twin_is_refused_where_the_flag_asks_for_it() {
+        let of = |flags: &Partial| {
+            no_bake(&Request {
+                service: "web",
+                files: &[],
+                flags,
+                back: None,
+                aborts: false,
+            })
+        };
+        assert!(of(&Partial::of("bake", "5s")).is_err());
+        let notice = of(&Partial::of("timeout", "5s")).unwrap();
+        assert!(notice.starts_with("bake has no effect: web"), "{notice}");
+    }
 }
