@@ -8,6 +8,7 @@ use super::{live::Live, reduce::KEPT, run::READING, tasks::essence};
 use crate::{
     docker::engine::swarm::{ServiceSpec, Swarm},
     error::{Error, Result},
+    model::ServiceKey,
     retry,
     settings::Strategy,
     state::{
@@ -81,7 +82,7 @@ fn image_record(image: &str) -> ImageRecord {
 }
 
 /// Refuses a revision that needs a config or a secret which the Swarm no longer has: it would not be the same version.
-pub async fn refuse_gone(swarm: &Swarm, service: &str, back: &Revision) -> Result<()> {
+pub async fn refuse_gone(swarm: &Swarm, key: &ServiceKey, back: &Revision) -> Result<()> {
     let mut there = BTreeMap::new();
     for kind in KEPT {
         let ids = swarm.ids(kind).await.map_err(Error::untouched)?.into_iter();
@@ -90,13 +91,14 @@ pub async fn refuse_gone(swarm: &Swarm, service: &str, back: &Revision) -> Resul
     let Some(gone) = gone(&read(back)?, &back.digest, &there) else {
         return Ok(());
     };
+    let ServiceKey { project, service } = key;
     let (kind, name) = gone.split_once("s/").unwrap_or(("", &gone));
     Err(Error::refused(format!(
         "revision {} of {service} has the {kind} {name}, which the Swarm does not have any more as it was",
         back.number
     ))
     .hint(format!(
-        "choose another revision: rollout history {service}; or roll a stack file that has the earlier content under a new name"
+        "choose another revision: rollout history {service} -p {project}; or roll a stack file that has the earlier content under a new name"
     )))
 }
 

@@ -119,7 +119,7 @@ impl Stack {
         let service = service.ok_or_else(|| no_first_version(key, asked.files))?;
         refuse_mode(&wanted, &settings)?;
         if let Some(back) = asked.back {
-            refuse_gone(&Swarm::of(&self.engine), asked.service, back).await?;
+            refuse_gone(&Swarm::of(&self.engine), key, back).await?;
         }
         let landscape = Landscape::read(&self.engine, &self.name).await;
         let landscape = landscape.map_err(Error::untouched)?;
