@@ -12,8 +12,8 @@ mod run;
 mod status;
 mod tasks;
 
-pub use self::rollout::Request;
 use self::{live::full_name, reduce::twin_of};
+pub use self::{rollout::Request, status::overlays};
 use crate::{
     docker::engine::{
         Engine,
@@ -105,8 +105,12 @@ impl Stack {
         own.map(|own| own.number)
     }
 
-    /// The revision to go back to. While a rollout is unfinished, that is what ran before it.
+    /// The revision to go back to. While a rollout is unfinished, that is what ran before it; while an undo is, its own.
     pub fn earlier<'a>(&self, key: &ServiceKey, revisions: &'a Revisions) -> Option<&'a Revision> {
+        let begun = self.twin(key).and_then(undo_to);
+        if let Some(begun) = begun.and_then(|number| revisions.get(number)) {
+            return Some(begun);
+        }
         let runs = self.service(key).filter(|_| self.twin(key).is_none());
         let hash = runs.map(|own| record::hash(&own.spec));
         let running = runs.and_then(|_| self.running(key, revisions));
@@ -114,7 +118,53 @@ impl Stack {
     }
 }
 
+/// The revision that the undo of this twin goes back to.
+fn undo_to(twin: &Service) -> Option<u64> {
+    twin.spec.labels.get(label::UNDO)?.parse().ok()
+}
+
 fn is_twin(service: &Service) -> bool {
     let role = service.spec.labels.get(label::ROLE);
     role.is_some_and(|role| role == label::TWIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::docker::http::Endpoint;
+
+    fn service(name: &str, labels: Value) -> Service {
+        serde_json::from_value(json!({"ID": name, "Spec": {"Name": name, "Labels": labels}}))
+            .unwrap()
+    }
+
+    #[test]
+    fn an_undo_that_is_unfinished_goes_on_to_the_same_revision() {
+        let revision = |number| Revision {
+            number,
+            hash: number.to_string(),
+            ..Revision::default()
+        };
+        let mut revisions = Revisions::default();
+        (1..=3).for_each(|number| revisions.add(revision(number)));
+        let to = |labels: Value| {
+            let stack = Stack {
+                engine: Engine::unconnected(Endpoint::Unix("/dev/null".into())),
+                name: "shop".to_owned(),
+                services: vec![
+                    service("shop_web", json!({})),
+                    service("shop_web-rollout-twin", labels),
+                ],
+            };
+            let earlier = stack.earlier(&stack.key("web"), &revisions);
+            earlier.map(|own| own.number)
+        };
+        let twin = |undo: &str| json!({label::ROLE: label::TWIN, label::UNDO: undo});
+        assert_eq!(to(json!({label::ROLE: label::TWIN})), Some(3));
+        assert_eq!(to(twin("1")), Some(1));
+        // It is recorded no more.
+        assert_eq!(to(twin("9")), Some(3));
+    }
 }

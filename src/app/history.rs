@@ -9,7 +9,7 @@ use console::Term;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{print, records::Records};
+use super::{print, records::Records, stacks::option};
 use crate::{
     cli::HistoryArgs,
     context::RunContext,
@@ -58,15 +58,15 @@ async fn of_service(asked: &HistoryArgs, service: &str, events: &Events) -> Resu
     let json = asked.target.output == Some(Output::Json);
     let text = match (asked.revision, asked.diff) {
         (Some(number), _) => {
-            let own = known(&revisions, number, service)?;
+            let own = known(&revisions, number, service, records.stack())?;
             match json {
                 true => Entry::Revision(own).line(service),
                 false => whole(own),
             }
         }
         (None, Some(pair)) => {
-            let a = known(&revisions, pair.0, service)?;
-            let b = known(&revisions, pair.1, service)?;
+            let a = known(&revisions, pair.0, service, records.stack())?;
+            let b = known(&revisions, pair.1, service, records.stack())?;
             difference(a, b)
         }
         (None, None) if json => entries.iter().map(|own| own.line(service)).collect(),
@@ -116,7 +116,12 @@ pub fn read(events: &Events, files: &[File]) -> Revisions {
 }
 
 /// The revision of this number, or an error that lists the known ones.
-pub fn known<'a>(revisions: &'a Revisions, number: u64, service: &str) -> Result<&'a Revision> {
+pub fn known<'a>(
+    revisions: &'a Revisions,
+    number: u64,
+    service: &str,
+    stack: Option<&str>,
+) -> Result<&'a Revision> {
     revisions.get(number).ok_or_else(|| {
         let numbers: Vec<String> = revisions
             .list
@@ -124,8 +129,9 @@ pub fn known<'a>(revisions: &'a Revisions, number: u64, service: &str) -> Result
             .map(|own| own.number.to_string())
             .collect();
         Error::refused(format!("revision {number} of {service} is not recorded")).hint(format!(
-            "available: {}; see rollout history {service}",
-            numbers.join(", ")
+            "available: {}; see rollout history {service}{}",
+            numbers.join(", "),
+            option(stack)
         ))
     })
 }

@@ -158,7 +158,8 @@ fn a_number_that_is_not_recorded_is_refused_with_those_that_are() {
     let mut revisions = Revisions::default();
     revisions.add(revision(4, "a", ""));
     revisions.add(revision(5, "b", ""));
-    let error = known(&revisions, 3, "web").unwrap_err();
+    let error = known(&revisions, 3, "web", Some("shop")).unwrap_err();
     assert_eq!(error.message, "revision 3 of web is not recorded");
-    assert!(error.hint.unwrap().starts_with("available: 4, 5"));
+    let hint = "available: 4, 5; see rollout history web -p shop";
+    assert_eq!(error.hint.unwrap(), hint);
 }

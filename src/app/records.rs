@@ -65,6 +65,14 @@ impl Records {
         }
     }
 
+    /// The name of a stack.
+    pub fn stack(&self) -> Option<&str> {
+        match &self.owner {
+            Owner::Project(_) => None,
+            Owner::Stack(stack) => Some(&stack.name),
+        }
+    }
+
     pub fn key(&self, service: &str) -> ServiceKey {
         ServiceKey {
             project: self.project().to_owned(),

@@ -10,6 +10,11 @@ pub fn refused(stack: &str, what: &str, hint: impl Into<String>) -> Error {
     Error::refused(format!("{stack} is a stack of a Swarm: {what}")).hint(hint)
 }
 
+/// What a command in a hint names a stack with; nothing for a Compose project.
+pub fn option(stack: Option<&str>) -> String {
+    stack.map_or(String::new(), |stack| format!(" -p {stack}"))
+}
+
 /// Refuses the first of these options that is given.
 pub fn refuse_given(stack: &str, options: &[(&str, bool)], hint: &str) -> Result<()> {
     match options.iter().find(|(_, is_given)| *is_given) {

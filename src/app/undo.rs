@@ -16,6 +16,7 @@ use super::{
     settle::not_back,
     several::{at_once, in_turn, refuse_twice},
     signals::signals,
+    stacks::option,
 };
 use crate::{
     ask::Request,
@@ -233,7 +234,7 @@ pub async fn to_revision(
     interrupted: watch::Receiver<bool>,
 ) -> Result<Ended> {
     let revisions = remembered(run, &opened.project.key(service)).await?;
-    let back = known(&revisions, number, service)?;
+    let back = known(&revisions, number, service, None)?;
     let flags = (given, OnUnfinished::Resume);
     restore(opened, run, (service, back), flags, (interrupted, None)).await
 }
@@ -325,7 +326,10 @@ fn earlier<'a>(
     service: &str,
 ) -> Result<(&'a Revision, OnUnfinished)> {
     if let Some(number) = to {
-        return Ok((known(revisions, number, service)?, OnUnfinished::Resume));
+        return Ok((
+            known(revisions, number, service, None)?,
+            OnUnfinished::Resume,
+        ));
     }
     let newest = replicas.iter().max_by_key(|replica| replica.revision);
     let running = revisions.running(replicas);
@@ -342,15 +346,16 @@ fn earlier<'a>(
     let earlier = revisions.earlier(running, is_run);
     earlier
         .map(|own| (own, OnUnfinished::Abort))
-        .ok_or_else(|| no_earlier(service))
+        .ok_or_else(|| no_earlier(service, None))
 }
 
-fn no_earlier(service: &str) -> Error {
+fn no_earlier(service: &str, stack: Option<&str>) -> Error {
     Error::refused(format!(
         "there is no earlier revision of {service} to go back to"
     ))
     .hint(format!(
-        "rollout history {service} lists the revisions; the next rollout records one"
+        "rollout history {service}{} lists the revisions; the next rollout records one",
+        option(stack)
     ))
 }
 

@@ -10,7 +10,7 @@ pub const REVISION: &str = "io.rollout.revision";
 pub const REPLICAS: &str = "io.rollout.replicas";
 /// On a replica of a rolling update: its rollout and its batch.
 pub const BATCH: &str = "io.rollout.batch";
-/// On what an undo made: the revision that it went back to.
+/// On what an undo made, a twin too: the revision that it went back to.
 pub const UNDO: &str = "io.rollout.undo";
 /// The name that the container gets once the old one is gone.
 pub const NAME: &str = "io.rollout.name";

@@ -54,7 +54,11 @@ impl DockerStack {
 
     /// Deploys what stands in this file, and leaves all else of the stack as it is. Does not wait for the tasks.
     pub async fn deploy(&self, file: &Value, on_line: impl FnMut(String)) -> Result<()> {
-        let mut command = self.command("deploy");
+        let mut command = Command::new("docker");
+        for name in without_value(file) {
+            command.env_remove(name);
+        }
+        self.on_stack(&mut command, "deploy");
         command.args(["--with-registry-auth", "-c", "-"]);
         // An older Docker CLI has no such option, and a newer one may wait by default.
         if self.has("deploy", "--detach").await? {
@@ -76,10 +80,23 @@ impl DockerStack {
 
     fn command(&self, word: &str) -> Command {
         let mut command = Command::new("docker");
-        command.args(["stack", word]);
-        on_engine(&mut command, self.forward.docker_host());
+        self.on_stack(&mut command, word);
         command
     }
+
+    fn on_stack(&self, command: &mut Command, word: &str) {
+        command.args(["stack", word]);
+        on_engine(command, self.forward.docker_host());
+    }
+}
+
+/// The variables of its services that have no value: `docker stack` gives them those of its own environment.
+fn without_value(file: &Value) -> impl Iterator<Item = &String> {
+    let services = file["services"].as_object().into_iter().flatten();
+    let variables = services.filter_map(|(_, own)| own["environment"].as_object());
+    let is_empty = |value: &Value| value.is_null() || value == "";
+    let empty = variables.flatten().filter(move |(_, own)| is_empty(own));
+    empty.map(|(name, _)| name)
 }
 
 async fn finished(
@@ -100,5 +117,22 @@ async fn finished(
             let why = last.map_or("it failed without a message", |line| line.trim());
             Err(Error::failed(format!("docker stack: {why}")))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_variable_has_no_value_if_it_is_null_or_empty() {
+        let file = json!({"services": {
+            "web": {"environment": {"A": null, "B": "", "C": "1", "D": 0}},
+            "api": {"image": "app"},
+        }});
+        let names: Vec<&String> = without_value(&file).collect();
+        assert_eq!(names, ["A", "B"]);
     }
 }

@@ -13,6 +13,7 @@ use super::{
     plan::{Facts, Observed, Side, Stage, Step},
     reduce::{Twin, Wanted, twin_of},
     tasks::{Health, Progress, addresses, are_same, has_aliases, health, progress, stay},
+    undo_to,
 };
 use crate::{
     docker::engine::{
@@ -42,6 +43,8 @@ pub struct Live<'a> {
     pub wanted: Wanted<'a>,
     /// The revision that an undo goes back to.
     pub back: Option<&'a Revision>,
+    /// An unfinished rollout that has not updated its service is taken back, and that is all.
+    pub aborts: bool,
     pub key: &'a ServiceKey,
     /// `None` where Swarm's own update moves the service.
     pub routes: Option<SwarmRoutes>,
@@ -56,6 +59,21 @@ pub struct Seen {
     pub observed: Observed,
     pub service: Service,
     twin: Option<Service>,
+}
+
+impl Seen {
+    /// Whether an unfinished rollout that is no undo has not updated the service.
+    pub fn can_abort(&self) -> bool {
+        let twin = self.twin.as_ref();
+        let is_of_undo = twin.and_then(undo_to).is_some();
+        let is_old = match self.observed.claim {
+            Some(Stage::Cutover) => true,
+            Some(Stage::Update) => false,
+            // The claim may have been lost after the update.
+            Some(Stage::Release) | None => twin.is_some_and(|own| !are_same(&self.service, own)),
+        };
+        is_old && !is_of_undo
+    }
 }
 
 impl Live<'_> {
@@ -201,6 +219,7 @@ impl Live<'_> {
         facts.created = true;
         let file = self.wanted.twin(&Twin {
             rollout: &self.rollout,
+            undo: self.back.map(|back| back.number),
             replicas: self.settings.twin_replicas,
         });
         self.deploy(&file).await?;
@@ -379,4 +398,42 @@ pub fn furthest<'a>(claims: impl Iterator<Item = &'a Claim>) -> Result<Option<(S
 fn grace(spec: &ServiceSpec) -> Duration {
     let own = spec.task_template["ContainerSpec"]["StopGracePeriod"].as_u64();
     own.map_or(GRACE, Duration::from_nanos)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn service(image: &str, labels: &Value) -> Service {
+        let value = json!({"ID": "s", "Spec": {"Name": "shop_web", "Labels": labels,
+            "TaskTemplate": {"ContainerSpec": {"Image": image}}}});
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn an_undo_takes_back_a_rollout_that_has_not_updated_its_service() {
+        let of = |claim, twin: Option<(&str, Value)>| {
+            let seen = Seen {
+                observed: Observed {
+                    claim,
+                    twin: twin.as_ref().map(|_| true),
+                },
+                service: service("app:v1", &json!({})),
+                twin: twin.map(|(image, labels)| service(image, &labels)),
+            };
+            seen.can_abort()
+        };
+        let new = || Some(("app:v2", json!({})));
+        let same = || Some(("app:v1", json!({})));
+        let undo = || Some(("app:v2", json!({label::UNDO: "1"})));
+        for claim in [None, Some(Stage::Cutover), Some(Stage::Release)] {
+            assert!(of(claim, new()), "{claim:?}");
+            assert!(!of(claim, undo()), "{claim:?}");
+        }
+        assert!(!of(Some(Stage::Update), new()));
+        assert!(!of(None, same()) && !of(Some(Stage::Release), same()));
+        assert!(!of(None, None) && of(Some(Stage::Cutover), None));
+    }
 }

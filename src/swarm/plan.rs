@@ -92,6 +92,8 @@ pub struct Facts {
 pub enum Undo {
     Failed(String),
     Interrupted,
+    /// An undo takes back what an earlier run has left.
+    Asked,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -33,7 +33,7 @@ impl Stack {
         let key = self.key(asked.service);
         let docker = DockerStack::new(self.engine.endpoint().clone(), &self.name, asked.files);
         let config = docker.await?.config().await?;
-        let checked = self.check(&config, &key, asked).await?;
+        let checked = self.check(&config, &key, asked, events).await?;
         let service = checked.service;
         if checked.routes.is_none() && self.twin(&key).is_some() {
             return Err(refused_left(&key));
@@ -143,7 +143,9 @@ fn changes(
         true => runs.image(),
         false => bare(runs.image()),
     };
-    if before != wanted.image() {
+    // Swarm adds the tag `latest` to an image without one.
+    let named = runs.labels.get(record::FILE_IMAGE).map(String::as_str);
+    if before != wanted.image() && named != Some(wanted.image()) {
         all.push(with("image", before.to_owned(), wanted.image().to_owned()));
     }
     let none = Labels::new();
@@ -258,6 +260,20 @@ mod tests {
     fn the_file_of_what_runs_changes_nothing_where_that_is_recorded() {
         assert_eq!(judged(&config(), "app:v1@sha256:1", Some(&record())), []);
         assert_eq!(judged(&config(), "app:v1", None), [Change::of("config")]);
+    }
+
+    #[test]
+    fn an_image_without_a_tag_is_the_one_that_the_stack_has_named() {
+        let mut config = config();
+        config["services"]["web"]["image"] = json!("app");
+        let wanted = Wanted::find(&config, "web").unwrap();
+        let mut runs = runs("app:latest@sha256:1");
+        let named = "com.docker.stack.image".to_owned();
+        for (name, expected) in [("app", 0), ("app:v1", 1)] {
+            runs.labels.insert(named.clone(), name.to_owned());
+            let all = changes("shop", &wanted, &runs, Some(&record()));
+            assert_eq!(all.len(), expected, "{all:?}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::{live::Live, reduce::KEPT, run::READING, tasks::essence};
 use crate::{
     docker::engine::swarm::{ServiceSpec, Swarm},
     error::{Error, Result},
+    model::ServiceKey,
     retry,
     settings::Strategy,
     state::{
@@ -20,7 +21,7 @@ use crate::{
 };
 
 /// On a service of a stack: the image as the file names it.
-const FILE_IMAGE: &str = "com.docker.stack.image";
+pub const FILE_IMAGE: &str = "com.docker.stack.image";
 /// The way of a version that has no twin.
 pub const BY_SWARM: &str = "Swarm's own update";
 /// The author shown for a version that `docker stack deploy` has started.
@@ -34,6 +35,11 @@ pub fn hash(spec: &ServiceSpec) -> String {
     let mut parts = json!([essence(&spec.task_template), labels, spec.endpoint_spec]);
     parts.sort_all_objects();
     store::checksum(&parts.to_string())
+}
+
+pub fn is_recorded(revisions: &Revisions, spec: &ServiceSpec) -> bool {
+    let hash = hash(spec);
+    revisions.list.iter().any(|own| own.hash == hash)
 }
 
 /// The configs and secrets that a service has: `configs/NAME=ID secrets/NAME=ID`.
@@ -76,7 +82,7 @@ fn image_record(image: &str) -> ImageRecord {
 }
 
 /// Refuses a revision that needs a config or a secret which the Swarm no longer has: it would not be the same version.
-pub async fn refuse_gone(swarm: &Swarm, service: &str, back: &Revision) -> Result<()> {
+pub async fn refuse_gone(swarm: &Swarm, key: &ServiceKey, back: &Revision) -> Result<()> {
     let mut there = BTreeMap::new();
     for kind in KEPT {
         let ids = swarm.ids(kind).await.map_err(Error::untouched)?.into_iter();
@@ -85,14 +91,26 @@ pub async fn refuse_gone(swarm: &Swarm, service: &str, back: &Revision) -> Resul
     let Some(gone) = gone(&read(back)?, &back.digest, &there) else {
         return Ok(());
     };
+    let ServiceKey { project, service } = key;
     let (kind, name) = gone.split_once("s/").unwrap_or(("", &gone));
     Err(Error::refused(format!(
         "revision {} of {service} has the {kind} {name}, which the Swarm does not have any more as it was",
         back.number
     ))
     .hint(format!(
-        "choose another revision: rollout history {service}; or roll a stack file that has the earlier content under a new name"
+        "choose another revision: rollout history {service} -p {project}; or roll a stack file that has the earlier content under a new name"
     )))
+}
+
+/// What is uncertain about a revision whose image has no digest.
+pub fn uncertain(back: &Revision) -> Option<String> {
+    let (number, image) = (back.number, &back.image);
+    image.digests.is_empty().then(|| {
+        format!(
+            "revision {number} has no digest: each node takes what {} is there now",
+            image.reference
+        )
+    })
 }
 
 /// The stack file of a revision.
@@ -153,8 +171,7 @@ impl Live<'_> {
     /// Records what runs before the rollout, unless it is recorded already. No file describes it: its image is known,
     /// and all else is taken from the file of this rollout.
     pub async fn adopt(&self, revisions: &mut Revisions, runs: &ServiceSpec) {
-        let hash = hash(runs);
-        if revisions.list.iter().any(|own| own.hash == hash) {
+        if is_recorded(revisions, runs) {
             return;
         }
         let found = Revision {
@@ -264,6 +281,19 @@ mod tests {
     }
 
     #[test]
+    fn a_version_is_recorded_if_a_revision_has_its_hash() {
+        let own = spec("app:v1", "true", 1);
+        let mut revisions = Revisions::default();
+        revisions.add(Revision {
+            number: 1,
+            hash: hash(&own),
+            ..Revision::default()
+        });
+        assert!(is_recorded(&revisions, &own));
+        assert!(!is_recorded(&revisions, &spec("app:v2", "true", 1)));
+    }
+
+    #[test]
     fn an_image_is_recorded_by_its_name_and_by_its_digest() {
         let of = |image: &str| {
             let own = image_record(image);
@@ -275,6 +305,20 @@ mod tests {
         assert_eq!(digest, pair("r:5000/app:v1", "r:5000/app@sha256:1"));
         let untagged = of("r:5000/app@sha256:1");
         assert_eq!(untagged, pair("r:5000/app", "r:5000/app@sha256:1"));
+    }
+
+    #[test]
+    fn a_revision_without_a_digest_may_be_another_image_on_each_node() {
+        let of = |image: &str| {
+            uncertain(&Revision {
+                number: 3,
+                image: image_record(image),
+                ..Revision::default()
+            })
+        };
+        assert_eq!(of("app:v1@sha256:1"), None);
+        let said = "revision 3 has no digest: each node takes what app:v1 is there now";
+        assert_eq!(of("app:v1").as_deref(), Some(said));
     }
 
     #[test]

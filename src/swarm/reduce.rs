@@ -31,6 +31,8 @@ pub struct Wanted<'a> {
 /// How a twin differs from its service.
 pub struct Twin<'a> {
     pub rollout: &'a RolloutId,
+    /// The revision that an undo goes back to.
+    pub undo: Option<u64>,
     /// As many as the service where `None`.
     pub replicas: Option<u32>,
 }
@@ -141,6 +143,8 @@ impl<'a> Wanted<'a> {
     pub fn recorded(&self, stack: &str, image: &str) -> Value {
         let mut file = self.file(self.name, Value::Object(self.own.clone()));
         file["services"][self.name]["image"] = json!(image);
+        // Older ones have no name beside `external` for a config.
+        file.as_object_mut().and_then(|file| file.remove("version"));
         for part in KEPT {
             let all = file.get_mut(part).and_then(Value::as_object_mut);
             for (key, own) in all.into_iter().flatten() {
@@ -179,6 +183,8 @@ impl<'a> Wanted<'a> {
             (label::ROLE.to_owned(), label::TWIN.to_owned()),
             (label::ROLLOUT.to_owned(), twin.rollout.0.clone()),
         ]);
+        let undo = twin.undo.map(|number| number.to_string());
+        labels.extend(undo.map(|number| (label::UNDO.to_owned(), number)));
         own["deploy"]["labels"] = json!(labels);
         if let Some(replicas) = twin.replicas {
             own["deploy"]["replicas"] = json!(replicas);
@@ -327,6 +333,7 @@ secrets: { word: { file: /c } }
         assert_eq!(record["configs"]["older"], external("x"));
         assert_eq!(record["secrets"]["word"], external("shop_word"));
         assert_eq!(record["x-rollout"]["timeout"], "5s");
+        assert_eq!(record.get("version"), None);
         let own = &record["services"]["web"];
         assert_eq!(own["image"], "app:v2@sha256:1");
         assert_eq!(own.get("env_file"), None);
@@ -357,12 +364,14 @@ secrets: { word: { file: /c } }
         let rollout = RolloutId("r1".to_owned());
         let twin = Twin {
             rollout: &rollout,
+            undo: Some(3),
             replicas: Some(5),
         };
         let file = web.twin(&twin);
         let own = &file["services"]["web-rollout-twin"];
         let labels = json!({
             "traefik.enable": "false", "team": "x", "io.rollout.role": "twin", "io.rollout.id": "r1",
+            "io.rollout.undo": "3",
         });
         assert_eq!(own["deploy"]["labels"], labels);
         assert_eq!(own["deploy"]["replicas"], 5);

@@ -8,8 +8,8 @@ use super::{
     checks::{is_routed, refuse_labels, refuse_mode, settings},
     docker::DockerStack,
     live::{Live, Seen, full_name},
-    plan::{Facts, Side},
-    record::{self, BY_SWARM, refuse_gone},
+    plan::{Facts, Observed, Side, Undo},
+    record::{self, BY_SWARM, is_recorded, refuse_gone, uncertain},
     reduce::Wanted,
     run::{READING, run},
 };
@@ -36,6 +36,8 @@ pub struct Request<'a> {
     pub flags: &'a Partial,
     /// The recorded revision that is rolled in place of what the files describe.
     pub back: Option<&'a Revision>,
+    /// An unfinished rollout that has not updated its service is taken back, and that is all.
+    pub aborts: bool,
 }
 
 /// What a rollout needs, read and checked.
@@ -76,7 +78,7 @@ impl Stack {
             Some(back) => record::read(back)?,
             None => docker.config().await?,
         };
-        let checked = self.check(&config, key, asked).await?;
+        let checked = self.check(&config, key, asked, events).await?;
         let (image, wait) = (&checked.image, checked.settings.lock_wait);
         let lock = lock(&self.engine, key, image, wait, events).await?;
         let rollout = rollout_id(key, lock.epoch);
@@ -87,6 +89,7 @@ impl Stack {
             docker: &docker,
             wanted: checked.wanted,
             back: asked.back,
+            aborts: asked.aborts,
             key,
             routes: checked.routes,
             settings: &checked.settings,
@@ -108,6 +111,7 @@ impl Stack {
         config: &'a Value,
         key: &ServiceKey,
         asked: &Request<'a>,
+        events: &Events,
     ) -> Result<Checked<'a>> {
         let wanted = Wanted::find(config, asked.service)?;
         let settings = settings(config, &wanted, asked.flags)?;
@@ -115,7 +119,7 @@ impl Stack {
         let service = service.ok_or_else(|| no_first_version(key, asked.files))?;
         refuse_mode(&wanted, &settings)?;
         if let Some(back) = asked.back {
-            refuse_gone(&Swarm::of(&self.engine), asked.service, back).await?;
+            refuse_gone(&Swarm::of(&self.engine), key, back).await?;
         }
         let landscape = Landscape::read(&self.engine, &self.name).await;
         let landscape = landscape.map_err(Error::untouched)?;
@@ -127,8 +131,12 @@ impl Stack {
                 let routes = routes.await;
                 Some(routes.map_err(Error::untouched)?)
             }
-            false if !settings.bake.is_zero() => return Err(no_bake(asked.service)),
-            false => None,
+            false => {
+                if !settings.bake.is_zero() {
+                    events.notice(no_bake(asked)?);
+                }
+                None
+            }
         };
         let own = routes.as_ref().map(|own| own.image.clone());
         let image = own.or_else(|| landscape.any_image());
@@ -151,11 +159,20 @@ fn no_first_version(key: &ServiceKey, files: &[String]) -> Error {
     .hint(format!("docker stack deploy {files}{stack} makes it"))
 }
 
-fn no_bake(service: &str) -> Error {
-    Error::refused(format!(
-        "{service} has no twin, since Swarm alone updates it, so there is nothing to bake"
-    ))
-    .hint("leave out bake; deploy.update_config.monitor is how long Swarm watches each new task")
+/// The notice that a bake from the file or a variable has no effect; the flag is refused.
+fn no_bake(asked: &Request<'_>) -> Result<String> {
+    let why = format!(
+        "{} has no twin, since Swarm alone updates it",
+        asked.service
+    );
+    match asked.flags.names().any(|name| name == "bake") {
+        true => Err(
+            Error::refused(format!("{why}, so there is nothing to bake")).hint(
+                "leave out bake; deploy.update_config.monitor is how long Swarm watches each new task",
+            ),
+        ),
+        false => Ok(format!("bake has no effect: {why}")),
+    }
 }
 
 /// The twin of an earlier rollout, which may have the traffic, is only taken down by a run with the proxy.
@@ -173,6 +190,9 @@ async fn locked(live: &Live<'_>, began: Instant, interrupted: watch::Receiver<bo
     if live.routes.is_none() && before.observed.twin.is_some() {
         return Err(refused_left(live.key));
     }
+    if live.aborts && before.can_abort() {
+        return abort(live, before.observed, interrupted).await;
+    }
     confirm_or_go_on(live, &before, &interrupted).await?;
     let mut revisions = live.revisions().await?;
     if before.observed.is_settled() {
@@ -182,6 +202,9 @@ async fn locked(live: &Live<'_>, began: Instant, interrupted: watch::Receiver<bo
     let begun = live.begun(revisions.next(&[]), proxy);
     let replaces = replaced(&before.service);
     live.events.emit(started(&begun, replaces.clone()));
+    if let Some(notice) = live.back.and_then(uncertain) {
+        live.events.notice(notice);
+    }
     let facts = facts(live.routes.as_ref(), live.settings);
     let (summary, in_place) = match run(live, facts, before.observed, interrupted).await {
         Ok(ended) => ended,
@@ -194,6 +217,11 @@ async fn locked(live: &Live<'_>, began: Instant, interrupted: watch::Receiver<bo
     let after = retry::for_a_while(READING, || live.observe()).await;
     let after = after.map(|own| own.service.spec);
     if in_place && after.as_ref() == Ok(&before.service.spec) {
+        // An earlier run that was killed may have deployed it.
+        if !is_recorded(&revisions, &before.service.spec) {
+            live.note_success(&mut revisions, begun.clone(), after)
+                .await;
+        }
         let (replicas, image) = (begun.replicas, begun.image.reference);
         live.events.emit(Event::NothingToDo { replicas, image });
         return Ok(());
@@ -207,6 +235,22 @@ async fn locked(live: &Live<'_>, began: Instant, interrupted: watch::Receiver<bo
         replaces,
     };
     live.events.emit(summary.finished(made, began));
+    Ok(())
+}
+
+/// Gives the traffic back to the service, which still runs the old version, and removes the twin.
+async fn abort(
+    live: &Live<'_>,
+    before: Observed,
+    interrupted: watch::Receiver<bool>,
+) -> Result<()> {
+    live.events.emit(Event::Unfinished { forward: false });
+    let facts = Facts {
+        undo: Some(Undo::Asked),
+        ..facts(live.routes.as_ref(), live.settings)
+    };
+    run(live, facts, before, interrupted).await?;
+    live.events.emit(Event::Settled { forward: false });
     Ok(())
 }
 
@@ -287,4 +331,25 @@ pub fn bare(image: &str) -> &str {
 pub fn replaced(service: &Service) -> Option<String> {
     let image = bare(service.spec.image());
     (!image.is_empty()).then(|| image.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bake_without_a_twin_is_refused_where_the_flag_asks_for_it() {
+        let of = |flags: &Partial| {
+            no_bake(&Request {
+                service: "web",
+                files: &[],
+                flags,
+                back: None,
+                aborts: false,
+            })
+        };
+        assert!(of(&Partial::of("bake", "5s")).is_err());
+        let notice = of(&Partial::of("timeout", "5s")).unwrap();
+        assert!(notice.starts_with("bake has no effect: web"), "{notice}");
+    }
 }

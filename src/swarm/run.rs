@@ -70,7 +70,7 @@ impl Running<'_> {
                 Next::Step(step) => return Ok(Some((step, seen))),
                 Next::Undo(why) => self.undo(Undo::Failed(why)),
                 Next::Done => return Ok(None),
-                Next::Failed(undo) => return Err(self.failed(undo)),
+                Next::Failed(undo) => return self.failed(undo).map(|()| None),
                 Next::NeedsPerson(why) => return Err(self.open(&why)),
             }
         }
@@ -80,6 +80,7 @@ impl Running<'_> {
         let reason = match &undo {
             Undo::Failed(why) => why.clone(),
             Undo::Interrupted => "interrupted".to_owned(),
+            Undo::Asked => "asked for".to_owned(),
         };
         self.live.events.emit(Event::Undoing { reason });
         self.facts.undo = Some(undo);
@@ -181,10 +182,11 @@ impl Running<'_> {
         }
     }
 
-    /// The error of a rollout that has gone back.
-    fn failed(&mut self, undo: Undo) -> Error {
+    /// The error of a rollout that has gone back, unless that was asked for.
+    fn failed(&mut self, undo: Undo) -> Result<()> {
         let (service, name) = (&self.live.key.service, self.live.name());
         let mut error = match (undo, &self.facts.updated) {
+            (Undo::Asked, _) => return Ok(()),
             (Undo::Interrupted, _) => {
                 Error::interrupted(format!("interrupted; the old version of {service} serves"))
             }
@@ -197,7 +199,7 @@ impl Running<'_> {
             }
         };
         error.logs = std::mem::take(&mut self.logs);
-        error
+        Err(error)
     }
 
     /// The error of a rollout that a later run goes on with.

@@ -6,12 +6,13 @@ use super::{
     plan::Stage,
     reduce::twin_of,
     tasks::essence,
+    undo_to,
 };
 use crate::{
     docker::engine::swarm::{Service, Swarm, Task},
     error::{Error, Result},
     model::{ContainerId, Health, Replica, Run, ServiceKey, Share, label},
-    overlay::Claim,
+    overlay::{Claim, Overlay},
     proxy::{Observation, landscape::Landscape, traefik::labels::wants_traefik},
     roll::{Holder, Standing},
     state::lock,
@@ -24,7 +25,7 @@ impl Stack {
         &self,
         key: &ServiceKey,
         revision: Option<u64>,
-        landscape: &Landscape,
+        overlays: &Result<Vec<Overlay>>,
     ) -> Result<Standing> {
         let Some(service) = self.service(key) else {
             return Ok(Standing::default());
@@ -37,19 +38,23 @@ impl Stack {
             sides.push((own, tasks));
         }
         let routed = wants_traefik(&service.spec.labels);
-        let read = match routed {
-            true => claims(landscape, key).await,
-            false => Ok(Vec::new()),
+        let claim = match overlays {
+            Ok(all) if routed => {
+                let own = all
+                    .iter()
+                    .filter_map(|own| own.claims.get(&key.to_string()));
+                furthest(own)
+            }
+            Err(error) if routed => Err(error.clone()),
+            _ => Ok(None),
         };
-        let claims = read.as_deref().unwrap_or_default().iter();
-        let claim = read.clone().and_then(|_| furthest(claims));
         let unknown = claim.as_ref().err().map(|error| error.message.clone());
         let claim = claim.ok().flatten();
         let wanted = service.spec.replicas().unwrap_or(sides[0].1.len() as u64);
         let mut standing = Standing {
             desired: u32::try_from(wanted).unwrap_or(u32::MAX),
             routed,
-            drift: paused(service).into_iter().collect(),
+            drift: updating(service).into_iter().collect(),
             unfinished: unfinished(key, claim, twin),
             unknown,
             ..Standing::default()
@@ -80,6 +85,12 @@ impl Stack {
         Ok(standing)
     }
 
+    /// The command that rolls a service, or goes on with its unfinished undo.
+    pub fn command(&self, service: &str) -> String {
+        let key = self.key(service);
+        command(&key, self.twin(&key))
+    }
+
     /// The tasks that are to run, in the order of their numbers.
     async fn tasks(&self, service: &Service) -> Result<Vec<Task>> {
         let mut tasks = Swarm::of(&self.engine).tasks(&service.id).await?;
@@ -89,17 +100,26 @@ impl Stack {
     }
 }
 
-/// One for each socket proxy that has one.
-async fn claims(landscape: &Landscape, key: &ServiceKey) -> Result<Vec<Claim>> {
-    if landscape.socket_proxies.is_empty() {
-        return Err(Error::failed("no socket proxy runs on this node"));
-    }
-    let mut claims = Vec::new();
+/// Of each socket proxy on this node that shows Swarm's services. One of another project may not, or not answer.
+pub async fn overlays(landscape: &Landscape) -> Result<Vec<Overlay>> {
+    let mut why = Error::failed("no socket proxy on this node shows Swarm's services");
+    let mut all = Vec::new();
     for found in &landscape.socket_proxies {
-        let mut overlay = landscape.overlay(found).await?;
-        claims.extend(overlay.claims.remove(&key.to_string()));
+        let read = async {
+            match found.control.hello().await?.swarm {
+                true => found.control.overlay().await.map(Some),
+                false => Ok(None),
+            }
+        };
+        match read.await {
+            Ok(own) => all.extend(own),
+            Err(error) => why = error,
+        }
     }
-    Ok(claims)
+    match all.is_empty() {
+        true => Err(why),
+        false => Ok(all),
+    }
 }
 
 /// The rollout that is not finished, and the command that goes on with it; of the twin, whether a task of it runs.
@@ -121,17 +141,31 @@ pub fn unfinished(
         (Some(_), Some((_, true))) => format!("{twin_name} has the traffic"),
         (Some(_), _) => format!("no task of {twin_name} runs, so {name} has the traffic"),
     };
-    let (project, service) = (&key.project, &key.service);
+    let command = command(key, twin.map(|(own, _)| own));
     Some(format!(
-        "rollout {rollout} is unfinished, {state}; go on: rollout -f FILE -p {project} {service}"
+        "rollout {rollout} is unfinished, {state}; go on: {command}"
     ))
 }
 
-/// Why Swarm does not go on with an update.
-fn paused(service: &Service) -> Option<String> {
+/// The command that rolls a service, or goes on with the undo of this twin.
+fn command(key: &ServiceKey, twin: Option<&Service>) -> String {
+    let (project, service) = (&key.project, &key.service);
+    match twin.and_then(undo_to) {
+        Some(number) => format!("rollout undo {service} -p {project} --to {number}"),
+        None => format!("rollout -f FILE -p {project} {service}"),
+    }
+}
+
+/// How far Swarm's own update is, until it ends.
+fn updating(service: &Service) -> Option<String> {
     let status = service.update_status.as_ref()?;
-    let is_paused = matches!(status.state.as_str(), "paused" | "rollback_paused");
-    is_paused.then(|| format!("Swarm's update is paused: {}", status.message))
+    let state = match status.state.as_str() {
+        "paused" | "rollback_paused" => "is paused",
+        "updating" => "goes on",
+        "rollback_started" => "is rolled back",
+        _ => return None,
+    };
+    Some(format!("Swarm's update {state}: {}", status.message))
 }
 
 /// Whether a task is of the version that its service has now.
@@ -217,6 +251,28 @@ mod tests {
         assert!(said.contains("so shop_web has the traffic"), "{said}");
         let said = of(&[], Some((&twin, true))).unwrap();
         assert!(said.contains("rollout r0 is unfinished"), "{said}");
+        let of_undo = service("shop_web-rollout-twin", json!({"io.rollout.undo": "3"}));
+        let said = of(&["swarm-cutover"], Some((&of_undo, true))).unwrap();
+        let command = "go on: rollout undo web -p shop --to 3";
+        assert!(said.ends_with(command), "{said}");
+    }
+
+    #[test]
+    fn an_update_by_swarm_that_has_not_ended_is_named() {
+        let of = |state: &str| {
+            let value = json!({"ID": "s", "Spec": {"Name": "shop_web"},
+                "UpdateStatus": {"State": state, "Message": "why"}});
+            updating(&serde_json::from_value(value).unwrap())
+        };
+        for (state, expected) in [
+            ("updating", "Swarm's update goes on: why"),
+            ("paused", "Swarm's update is paused: why"),
+            ("rollback_started", "Swarm's update is rolled back: why"),
+            ("rollback_paused", "Swarm's update is paused: why"),
+        ] {
+            assert_eq!(of(state).as_deref(), Some(expected));
+        }
+        assert_eq!((of("completed"), of("rollback_completed")), (None, None));
     }
 
     #[test]

@@ -326,6 +326,28 @@ fn a_rollout_without_trouble_takes_these_steps() {
 }
 
 #[test]
+fn what_an_undo_takes_back_gives_the_traffic_to_the_service_and_removes_the_twin() {
+    let facts = Facts {
+        undo: Some(Undo::Asked),
+        ..through_traefik()
+    };
+    let of = |claim| Observed {
+        claim,
+        twin: Some(true),
+    };
+    let expected = ["return", "confirm", "drain", "remove", "release"];
+    let cut_over = of(Some(Stage::Cutover));
+    assert_eq!(names(cut_over, facts.clone(), false), expected);
+    assert_eq!(names(of(None), facts.clone(), false), expected[1..4]);
+    for observed in [cut_over, of(None)] {
+        let mut world = World::new(facts.clone());
+        world.observed = observed;
+        world.routed = world.shown();
+        assert!(walk(world, &mut HashSet::new(), 0) > 2);
+    }
+}
+
+#[test]
 fn a_service_is_not_updated_for_a_claim_whose_twin_has_no_task_or_before_this_run_has_confirmed_the_twin()
  {
     let of = |twin| Observed {

@@ -27,7 +27,7 @@ pub async fn show(asked: &StatusArgs, stack: &Stack, events: &Events) -> Result<
     let name = &stack.name;
     let next = |service: &str, standing: &Standing| match standing.is_rolled() {
         true => format!("rollout status -p {name} {service} --watch"),
-        false => format!("rollout -f FILE -p {name} {service}"),
+        false => stack.command(service),
     };
     let look = async || look(asked, stack).await;
     follow((asked, events), &[], look, next).await
@@ -42,6 +42,7 @@ async fn look(asked: &StatusArgs, stack: &Stack) -> Result<(Vec<Seen>, Vec<Other
     let landscape = Landscape::read(engine, name).await?;
     let image = landscape.any_image().unwrap_or_default();
     let mut files = store::look_project(engine, &image, name).await?;
+    let overlays = swarm::overlays(&landscape).await;
     let mut seen = Vec::new();
     for service in stack.names() {
         let is_named = asked.services.iter().any(|own| own == service);
@@ -54,7 +55,7 @@ async fn look(asked: &StatusArgs, stack: &Stack) -> Result<(Vec<Seen>, Vec<Other
         seen.push(Seen {
             name: service.to_owned(),
             revision,
-            standing: stack.standing(&key, revision, &landscape).await?,
+            standing: stack.standing(&key, revision, &overlays).await?,
         });
     }
     Ok((seen, landscape.other_versions().await))

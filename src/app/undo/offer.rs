@@ -2,7 +2,10 @@
 
 use super::target;
 use crate::{
-    app::records::{Owner, Records},
+    app::{
+        records::{Owner, Records},
+        stacks::option,
+    },
     cli::TargetArgs,
     error::{Error, Result},
     event::Events,
@@ -18,7 +21,7 @@ pub async fn offer(target: &TargetArgs, events: &Events) -> Result<Error> {
             possible.push((service, back));
         }
     }
-    Ok(refusal(&possible))
+    Ok(refusal(&possible, records.stack()))
 }
 
 /// The number of the revision that an undo goes back to.
@@ -36,10 +39,12 @@ async fn earlier(records: &Records, service: &str, revisions: &Revisions) -> Res
     Ok(back.map(|own| own.number))
 }
 
-fn refusal(possible: &[(String, u64)]) -> Error {
+fn refusal(possible: &[(String, u64)], stack: Option<&str>) -> Error {
+    let option = option(stack);
     let Some((first, _)) = possible.first() else {
-        return Error::refused("no service named, and none has an earlier revision")
-            .hint("rollout history lists the revisions; the next rollout records one");
+        return Error::refused("no service named, and none has an earlier revision").hint(format!(
+            "rollout history{option} lists the revisions; the next rollout records one"
+        ));
     };
     let each = possible.iter();
     let each: Vec<String> = each
@@ -49,7 +54,7 @@ fn refusal(possible: &[(String, u64)]) -> Error {
         "no service named; can be undone: {}",
         each.join(", ")
     ))
-    .hint(format!("write: rollout undo {first}"))
+    .hint(format!("write: rollout undo {first}{option}"))
 }
 
 #[cfg(test)]
@@ -59,14 +64,16 @@ mod tests {
     #[test]
     fn what_could_be_undone_is_named_in_one_line() {
         let possible = [("api".to_owned(), 3), ("web".to_owned(), 7)];
-        let error = refusal(&possible);
+        let error = refusal(&possible, None);
         assert_eq!(
             error.message,
             "no service named; can be undone: api to revision 3, web to revision 7"
         );
         assert_eq!(error.hint.unwrap(), "write: rollout undo api");
+        let of_stack = refusal(&possible, Some("shop"));
+        assert_eq!(of_stack.hint.unwrap(), "write: rollout undo api -p shop");
         assert!(
-            refusal(&[])
+            refusal(&[], None)
                 .message
                 .ends_with("none has an earlier revision")
         );

@@ -31,16 +31,17 @@ pub async fn undo(
     let image = landscape.any_image().unwrap_or_default();
     let revisions = read(events, &store::look(&stack.engine, &image, &key).await?);
     let back = match undo.to {
-        Some(number) => known(&revisions, number, service)?,
+        Some(number) => known(&revisions, number, service, Some(&stack.name))?,
         None => stack
             .earlier(&key, &revisions)
-            .ok_or_else(|| no_earlier(service))?,
+            .ok_or_else(|| no_earlier(service, Some(&stack.name)))?,
     };
     let asked = Request {
         service,
         files: &undo.target.files,
         flags: &undo.settings,
         back: Some(back),
+        aborts: undo.to.is_none(),
     };
     stack.roll(&asked, events, interrupted).await?;
     events.notice(format!(

@@ -44,6 +44,7 @@ fn request<'a>(up: &'a UpArgs, stack: &str) -> Result<Request<'a>> {
         files: &up.target.files,
         flags: &up.settings,
         back: None,
+        aborts: false,
     })
 }
 
