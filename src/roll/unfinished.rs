@@ -105,7 +105,6 @@ impl<'a> Locked<'a> {
         let (forward, goes_on) = (!matches!(goal, Goal::Undo(_)), goal == Goal::Roll);
         let events = run.events.of_rollout(&rollout);
         report(&events, &rollout, &goal);
-        let routed = self.prepared.proxy.routes();
         let mut desired = self
             .prepared
             .to_settle((rollout, goal, wanted), begun, &observed);
@@ -113,22 +112,11 @@ impl<'a> Locked<'a> {
         if goes_on {
             desired.policy.shifts = memory.shifts(&desired.rollout);
         }
-        // In these phases old replicas keep their routes, but for those that the claim hides. One that the proxy no longer
-        // goes by says nothing: it is written again first.
-        let claim = observed.claim.clone();
-        let is_sound = |own: &Claim| own.phase.keeps_old() && !own.stale;
-        let untouched = routed && claim.as_ref().is_some_and(is_sound);
         let (new, others): (Vec<Replica>, Vec<Replica>) = observed
             .replicas
             .into_iter()
             .partition(|replica| replica.rollout.as_ref() == Some(&desired.rollout));
-        let is_hidden = |own: &Replica| claim.as_ref().is_some_and(|claim| claim.plan.hides(own));
-        let shown: Vec<Replica> = others
-            .iter()
-            .filter(|own| !is_hidden(own))
-            .cloned()
-            .collect();
-        let now = Before::read(&mut *self.prepared.proxy, &shown, untouched).await;
+        let now = self.routing(observed.claim.as_ref(), &others).await;
         desired.unrouted = now.unrouted;
         desired.unrouted.extend(memory.unrouted(&desired.rollout));
         let settled = settled(name, forward, &others, &desired);
@@ -163,9 +151,23 @@ impl<'a> Locked<'a> {
             Err(error) => return Err(error.within(events.scope())),
         }
         let replicas = self.observe().await?.replicas;
-        let goes_on = routed && purpose == Purpose::Roll;
+        let goes_on = self.prepared.proxy.routes() && purpose == Purpose::Roll;
         let before = Before::read(&mut *self.prepared.proxy, &replicas, goes_on).await;
         Ok((replicas, before))
+    }
+
+    /// What is wrong with the routing of old replicas that a claim leaves as they were, but for those that it hides. Where
+    /// the proxy does not go by the claim any more, this says nothing: it is written again first.
+    async fn routing(&mut self, claim: Option<&Claim>, others: &[Replica]) -> Before {
+        let proxy = &mut *self.prepared.proxy;
+        match claim.filter(|own| proxy.routes() && own.phase.keeps_old() && !own.stale) {
+            Some(claim) => {
+                let shown = others.iter().filter(|own| !claim.plan.hides(own));
+                let shown: Vec<Replica> = shown.cloned().collect();
+                Before::read(proxy, &shown, true).await
+            }
+            None => Before::default(),
+        }
     }
 
     /// Records the end of a rollout that a person has taken back: it is not one that was killed.
