@@ -190,7 +190,7 @@ async fn locked(live: &Live<'_>, began: Instant, interrupted: watch::Receiver<bo
     if live.routes.is_none() && before.observed.twin.is_some() {
         return Err(refused_left(live.key));
     }
-    if live.aborts && before.can_abort() {
+    if live.aborts && live.back.is_some_and(|back| before.can_abort(back)) {
         return abort(live, before.observed, interrupted).await;
     }
     confirm_or_go_on(live, &before, &interrupted).await?;
