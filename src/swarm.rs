@@ -99,7 +99,7 @@ impl Stack {
 
     /// The revision that a service runs, where it is recorded.
     pub fn running(&self, key: &ServiceKey, revisions: &Revisions) -> Option<u64> {
-        let hash = record::hash(&self.service(key)?.spec);
+        let hash = tasks::hash(&self.service(key)?.spec);
         let mut newest_first = revisions.list.iter().rev();
         let own = newest_first.find(|own| own.hash == hash);
         own.map(|own| own.number)
@@ -112,7 +112,7 @@ impl Stack {
             return Some(begun);
         }
         let runs = self.service(key).filter(|_| self.twin(key).is_none());
-        let hash = runs.map(|own| record::hash(&own.spec));
+        let hash = runs.map(|own| tasks::hash(&own.spec));
         let running = runs.and_then(|_| self.running(key, revisions));
         revisions.earlier(running, |own| Some(&own.hash) == hash.as_ref())
     }

@@ -11,9 +11,8 @@ use tokio::time::{Instant, sleep};
 use super::{
     docker::DockerStack,
     plan::{Facts, Observed, Side, Stage, Step},
-    record::hash,
     reduce::{Twin, Wanted, twin_of},
-    tasks::{Health, Progress, addresses, are_same, has_aliases, health, progress, stay},
+    tasks::{Health, Progress, addresses, are_same, has_aliases, hash, health, progress, stay},
     undo_to,
 };
 use crate::{

@@ -13,6 +13,7 @@ use super::{
     reduce::{PARTS, Wanted, twin_of},
     rollout::{Checked, Request, bare, facts, refused_left, replaced, way},
     status::unfinished,
+    tasks::FILE_IMAGE,
 };
 use crate::{
     docker::engine::swarm::{ServiceSpec, Swarm, Task},
@@ -144,7 +145,7 @@ fn changes(
         false => bare(runs.image()),
     };
     // Swarm adds the tag `latest` to an image without one.
-    let named = runs.labels.get(record::FILE_IMAGE).map(String::as_str);
+    let named = runs.labels.get(FILE_IMAGE).map(String::as_str);
     if before != wanted.image() && named != Some(wanted.image()) {
         all.push(with("image", before.to_owned(), wanted.image().to_owned()));
     }

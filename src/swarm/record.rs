@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{live::Live, reduce::KEPT, run::READING, tasks::essence};
+use super::{live::Live, reduce::KEPT, run::READING, tasks::hash};
 use crate::{
     docker::engine::swarm::{ServiceSpec, Swarm},
     error::{Error, Result},
@@ -20,22 +20,10 @@ use crate::{
     yaml,
 };
 
-/// On a service of a stack: the image as the file names it.
-pub const FILE_IMAGE: &str = "com.docker.stack.image";
 /// The way of a version that has no twin.
 pub const BY_SWARM: &str = "Swarm's own update";
 /// The author shown for a version that `docker stack deploy` has started.
 const FOUND: &str = "docker stack deploy";
-
-/// Tells two versions of a service apart: by its tasks, by the labels that Traefik reads, and by its published ports.
-pub fn hash(spec: &ServiceSpec) -> String {
-    let mut labels = spec.labels.clone();
-    // An undo names the image with its digest.
-    labels.remove(FILE_IMAGE);
-    let mut parts = json!([essence(&spec.task_template), labels, spec.endpoint_spec]);
-    parts.sort_all_objects();
-    store::checksum(&parts.to_string())
-}
 
 pub fn is_recorded(revisions: &Revisions, spec: &ServiceSpec) -> bool {
     let hash = hash(spec);
@@ -252,7 +240,9 @@ impl Live<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use serde_json::json;
+
+    use super::{super::tasks::FILE_IMAGE, *};
 
     fn spec(image: &str, label: &str, replicas: u64) -> ServiceSpec {
         let value = json!({

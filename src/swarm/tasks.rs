@@ -2,9 +2,15 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::docker::engine::swarm::{Service, Task};
+use crate::{
+    docker::engine::swarm::{Service, ServiceSpec, Task},
+    state::store,
+};
+
+/// On a service of a stack: the image as the file names it.
+pub const FILE_IMAGE: &str = "com.docker.stack.image";
 
 /// How a set of new tasks is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +90,16 @@ pub fn progress(service: &Service, tasks: &[Task]) -> Progress {
             }
         }
     }
+}
+
+/// Tells two versions of a service apart: by its tasks, by the labels that Traefik reads, and by its published ports.
+pub fn hash(spec: &ServiceSpec) -> String {
+    let mut labels = spec.labels.clone();
+    // An undo names the image with its digest.
+    labels.remove(FILE_IMAGE);
+    let mut parts = json!([essence(&spec.task_template), labels, spec.endpoint_spec]);
+    parts.sort_all_objects();
+    store::checksum(&parts.to_string())
 }
 
 /// What decides whether two tasks are of one version: all but what Swarm adds.
