@@ -39,7 +39,29 @@ pub struct RunContext<'a> {
     pub set: Option<&'a Given>,
 }
 
-impl RunContext<'_> {
+impl<'a> RunContext<'a> {
+    /// Of a rollout to what the Compose file says.
+    pub fn new(
+        engine: &'a Engine,
+        (compose, project): (&'a Compose, &'a Project),
+        events: &'a Events,
+    ) -> Self {
+        Self {
+            engine,
+            compose,
+            project,
+            hashes: None,
+            events,
+            back: None,
+            replaces: None,
+            decided: None,
+            of_several: false,
+            together: false,
+            promotes: None,
+            set: None,
+        }
+    }
+
     /// Whether the revision that runs is rolled again.
     pub fn restarts(&self) -> bool {
         self.back

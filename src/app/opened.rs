@@ -199,20 +199,7 @@ impl Opened {
     }
 
     pub fn run<'a>(&'a self, events: &'a Events) -> RunContext<'a> {
-        RunContext {
-            engine: &self.engine,
-            compose: &self.compose,
-            project: &self.project,
-            hashes: None,
-            events,
-            back: None,
-            replaces: None,
-            decided: None,
-            of_several: false,
-            together: false,
-            promotes: None,
-            set: None,
-        }
+        RunContext::new(&self.engine, (&self.compose, &self.project), events)
     }
 
     /// The events of one service.

@@ -71,20 +71,7 @@ async fn run(hooks: Value, records: &Records, cut_short: bool) -> Outcome {
     let lock = lock.await.unwrap();
     let about = About::of(&context, &revision(), &[old("old-1")], records);
     let runner = Runner {
-        run: RunContext {
-            engine: &engine,
-            compose: &compose,
-            project: &project,
-            hashes: None,
-            events: &events,
-            back: None,
-            replaces: None,
-            decided: None,
-            of_several: false,
-            together: false,
-            promotes: None,
-            set: None,
-        },
+        run: RunContext::new(&engine, (&compose, &project), &events),
         context: &context,
         lock: &lock,
         events: &events,

@@ -71,6 +71,22 @@ pub fn showing(found: &[SocketProxy]) -> impl Iterator<Item = &SocketProxy> + Cl
     found.iter().filter(|own| own.shows_project)
 }
 
+/// Those that show Swarm's services, and the error of one that does not answer: it may be of another stack, which is just
+/// being started or taken down.
+pub async fn of_swarm<'a>(
+    found: impl IntoIterator<Item = &'a SocketProxy>,
+) -> (Vec<&'a SocketProxy>, Option<Error>) {
+    let (mut shows, mut silent) = (Vec::new(), None);
+    for own in found {
+        match own.control.hello().await {
+            Ok(hello) if hello.swarm => shows.push(own),
+            Ok(_) => {}
+            Err(error) => silent = Some(error),
+        }
+    }
+    (shows, silent)
+}
+
 #[cfg(test)]
 impl SocketProxy {
     /// One that cannot be reached, of a project and in these networks.

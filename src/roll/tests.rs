@@ -180,20 +180,8 @@ impl Bench {
     }
 
     fn run(&self) -> RunContext<'_> {
-        RunContext {
-            engine: &self.engine,
-            compose: &self.compose,
-            project: &self.project,
-            hashes: None,
-            events: &self.events,
-            back: None,
-            replaces: None,
-            decided: None,
-            of_several: false,
-            together: false,
-            promotes: None,
-            set: None,
-        }
+        let project = (&self.compose, &self.project);
+        RunContext::new(&self.engine, project, &self.events)
     }
 
     async fn prepare(&self, service: &str, landscape: &mut Landscape) -> Prepared<'_> {

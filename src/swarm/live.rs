@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     docker::DockerStack,
+    is_twin,
     plan::{Facts, Observed, Side, Stage, Step},
     reduce::{Twin, Wanted, twin_of},
     tasks::{Health, Progress, addresses, are_same, has_aliases, hash, health, progress, stay},
@@ -22,7 +23,7 @@ use crate::{
     },
     error::{Error, Result},
     event::{Event, Events},
-    model::{ContainerId, RolloutId, ServiceKey, label},
+    model::{ContainerId, RolloutId, ServiceKey},
     overlay::{Claim, Effect, Labels, Match, Rule},
     proxy::traefik::swarm::SwarmRoutes,
     settings::Settings,
@@ -116,12 +117,7 @@ impl Live<'_> {
             Error::failed(format!("the Swarm service {} does not exist", self.name()))
         })?;
         let twin = find(&self.twin_name());
-        if let Some(twin) = twin.as_ref().filter(|own| {
-            own.spec
-                .labels
-                .get(label::ROLE)
-                .is_none_or(|role| role != label::TWIN)
-        }) {
+        if let Some(twin) = twin.as_ref().filter(|own| !is_twin(own)) {
             return Err(Error::refused(format!(
                 "the Swarm service {} was not made by rollout",
                 twin.spec.name
@@ -405,6 +401,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::model::label;
 
     fn service(image: &str, labels: &Value) -> Service {
         let value = json!({"ID": "s", "Spec": {"Name": "shop_web", "Labels": labels,

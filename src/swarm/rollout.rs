@@ -216,18 +216,17 @@ async fn locked(live: &Live<'_>, began: Instant, interrupted: watch::Receiver<bo
     // What cannot be read counts as changed: the rollout is over, and does not fail for it.
     let after = retry::for_a_while(READING, || live.observe()).await;
     let after = after.map(|own| own.service.spec);
-    if in_place && after.as_ref() == Ok(&before.service.spec) {
-        // An earlier run that was killed may have deployed it.
-        if !is_recorded(&revisions, &before.service.spec) {
-            live.note_success(&mut revisions, begun.clone(), after)
-                .await;
-        }
+    let is_same = in_place && after.as_ref() == Ok(&before.service.spec);
+    // An earlier run that was killed may have deployed the same.
+    if !is_same || !is_recorded(&revisions, &before.service.spec) {
+        live.note_success(&mut revisions, begun.clone(), after)
+            .await;
+    }
+    if is_same {
         let (replicas, image) = (begun.replicas, begun.image.reference);
         live.events.emit(Event::NothingToDo { replicas, image });
         return Ok(());
     }
-    live.note_success(&mut revisions, begun.clone(), after)
-        .await;
     let made = Made {
         revision: begun.number,
         replicas: begun.replicas,

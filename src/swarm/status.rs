@@ -13,7 +13,9 @@ use crate::{
     error::{Error, Result},
     model::{ContainerId, Health, Replica, Run, ServiceKey, Share, label},
     overlay::{Claim, Overlay},
-    proxy::{Observation, landscape::Landscape, traefik::labels::wants_traefik},
+    proxy::{
+        Observation, landscape::Landscape, socket_proxies::of_swarm, traefik::labels::wants_traefik,
+    },
     roll::{Holder, Standing},
     state::lock,
 };
@@ -100,25 +102,22 @@ impl Stack {
     }
 }
 
-/// Of each socket proxy on this node that shows Swarm's services. One of another project may not, or not answer.
+/// Of each socket proxy on this node that shows Swarm's services. One of another project may not answer.
 pub async fn overlays(landscape: &Landscape) -> Result<Vec<Overlay>> {
-    let mut why = Error::failed("no socket proxy on this node shows Swarm's services");
+    let (shows, mut silent) = of_swarm(&landscape.socket_proxies).await;
     let mut all = Vec::new();
-    for found in &landscape.socket_proxies {
-        let read = async {
-            match found.control.hello().await?.swarm {
-                true => found.control.overlay().await.map(Some),
-                false => Ok(None),
-            }
-        };
-        match read.await {
-            Ok(own) => all.extend(own),
-            Err(error) => why = error,
+    for found in shows {
+        match found.control.overlay().await {
+            Ok(own) => all.push(own),
+            Err(error) => silent = Some(error),
         }
     }
-    match all.is_empty() {
-        true => Err(why),
-        false => Ok(all),
+    match (all.is_empty(), silent) {
+        (false, _) => Ok(all),
+        (true, Some(error)) => Err(error),
+        (true, None) => Err(Error::failed(
+            "no socket proxy on this node shows Swarm's services",
+        )),
     }
 }
 

@@ -60,8 +60,8 @@ pub struct Pin {
     places: Vec<Watched>,
     /// Where the files of services that move together go, in each directory.
     shared: Option<String>,
-    /// Whether the new version has every router of the old one. What this one gives up, a service that moves with it may
-    /// take over, and the cover of it would be in the way.
+    /// Whether the new version has every router of the old one. A router that it gives up may be taken over by a service
+    /// that moves with it, and the copy that covers it would compete for the same requests.
     keeps_routers: bool,
     preview: Preview,
     /// Whether any of them verifies the certificates of servers.

@@ -25,7 +25,7 @@ use crate::{
     overlay::{Claim, Labels},
     proxy::{
         landscape::Landscape,
-        socket_proxies::{Control, SocketProxy},
+        socket_proxies::{Control, SocketProxy, of_swarm},
     },
     retry,
     settings::Settings,
@@ -251,30 +251,21 @@ async fn socket_proxies(
     landscape: &Landscape,
     traefiks: &[TraefikContainer],
 ) -> Result<(Vec<Control>, String)> {
-    let mut controls = Vec::new();
-    let mut image = None;
-    let mut silent = None;
     let near = near(&landscape.socket_proxies, traefiks);
-    for found in &near {
-        match found.control.hello().await {
-            Ok(hello) if hello.swarm => {
-                let id = Some(&found.control.container);
-                let mut running = landscape.running.iter();
-                if let Some(own) = running.find(|own| own.id.as_ref() == id) {
-                    refuse_elsewhere(&landscape.engine, own, "socket proxy").await?;
-                }
-                controls.push(found.control.clone());
-                image.get_or_insert(found.image.clone());
-            }
-            Ok(_) => {}
-            Err(error) => silent = Some(error),
+    let (shows, silent) = of_swarm(near.iter().copied()).await;
+    let Some(first) = shows.first() else {
+        return Err(silent.unwrap_or_else(|| no_socket_proxy(&near)));
+    };
+    let mut controls = Vec::new();
+    for found in &shows {
+        let id = Some(&found.control.container);
+        let mut running = landscape.running.iter();
+        if let Some(own) = running.find(|own| own.id.as_ref() == id) {
+            refuse_elsewhere(&landscape.engine, own, "socket proxy").await?;
         }
+        controls.push(found.control.clone());
     }
-    match (image, silent) {
-        (Some(image), _) => Ok((controls, image)),
-        (None, Some(error)) => Err(error),
-        (None, None) => Err(no_socket_proxy(&near)),
-    }
+    Ok((controls, first.image.clone()))
 }
 
 /// Those that share a network with one of the Traefiks. All of them, where that says nothing: a Traefik that is reached by
