@@ -268,6 +268,23 @@ pub async fn drain(
         .unwrap_or(Ok(Drained::TimedOut))
 }
 
+/// Says how a drain has ended; `kind` is what the container is, such as "old replica".
+pub fn report(events: &Events, kind: &str, name: &str, how: Drained) {
+    events.emit(Event::Drained {
+        replica: name.to_owned(),
+        how,
+    });
+    match how {
+        Drained::Answered | Drained::Quiet | Drained::Unseen => {}
+        Drained::TimedOut => events.notice(format!(
+            "{kind} {name} was still answering after --drain-timeout"
+        )),
+        Drained::Ended => events.notice(format!(
+            "{kind} {name} exited while it was drained: its unanswered requests are lost"
+        )),
+    }
+}
+
 /// How the drain ended if the replica does not run any more. One that did not run at the start has lost nothing meanwhile.
 fn ended(at_start: &Replica) -> Drained {
     match at_start.run {

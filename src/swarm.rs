@@ -2,6 +2,7 @@
 
 mod checks;
 mod docker;
+mod drain;
 mod live;
 mod plan;
 mod preview;

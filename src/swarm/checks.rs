@@ -12,11 +12,14 @@ use crate::{
 };
 
 /// The settings that a rollout in a Swarm has.
-const HONOURED: [&str; 12] = [
+const HONOURED: [&str; 15] = [
     "strategy",
     "timeout",
     "stable",
     "bake",
+    "settle",
+    "drain-timeout",
+    "drain-quiet",
     "drain-wait",
     "twin-replicas",
     "confirm-timeout",

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     docker::DockerStack,
+    drain::{Watchers, grace},
     is_twin,
     plan::{Facts, Observed, Side, Stage, Step},
     reduce::{Twin, Wanted, twin_of},
@@ -19,7 +20,7 @@ use super::{
 use crate::{
     docker::engine::{
         Engine,
-        swarm::{Service, ServiceSpec, Swarm, Task},
+        swarm::{Service, Swarm, Task},
     },
     error::{Error, Result},
     event::{Event, Events},
@@ -32,8 +33,6 @@ use crate::{
 
 /// Between two looks at tasks.
 const PAUSE: Duration = Duration::from_millis(250);
-/// Swarm's own default between SIGTERM and SIGKILL.
-const GRACE: Duration = Duration::from_secs(10);
 /// Swarm's own default for how long a task is watched after its update.
 const MONITOR: Duration = Duration::from_secs(5);
 
@@ -53,13 +52,14 @@ pub struct Live<'a> {
     pub lock: &'a Lock,
     pub events: &'a Events,
     pub rollout: RolloutId,
+    pub watchers: Watchers,
 }
 
 /// What is there, with the two services themselves.
 pub struct Seen {
     pub observed: Observed,
     pub service: Service,
-    twin: Option<Service>,
+    pub(super) twin: Option<Service>,
 }
 
 impl Seen {
@@ -108,7 +108,7 @@ impl Live<'_> {
         })
     }
 
-    async fn services(&self) -> Result<(Service, Option<Service>)> {
+    pub(super) async fn services(&self) -> Result<(Service, Option<Service>)> {
         let all = self.swarm.services(&self.key.project).await?;
         let all = all.unwrap_or_default();
         let find = |name: &str| all.iter().find(|own| own.spec.name == name).cloned();
@@ -158,7 +158,10 @@ impl Live<'_> {
             Step::AwaitReady(_) => Some(self.settings.timeout + self.settings.stable),
             Step::Confirm(_) => self.routes.as_ref().map(|own| own.limit),
             Step::Bake => Some(self.settings.bake),
-            Step::Drain(side) => Some(self.drain_wait(side, seen)),
+            Step::Drain(side) => {
+                let wait = self.drain_wait(side, seen);
+                Some(wait.max(self.settings.drain_timeout))
+            }
             _ => None,
         }
     }
@@ -180,16 +183,20 @@ impl Live<'_> {
                 self.await_tasks(Side::Twin, bake, "has failed in its bake", |_| {})
                     .await
             }
-            (Step::Claim(stage), Some(routes)) => routes.set(&self.claim_of(stage, seen)).await,
+            (Step::Claim(stage), Some(routes)) => {
+                match stage {
+                    Stage::Cutover => self.watch(Side::Service).await?,
+                    Stage::Update => {}
+                    Stage::Release => self.watch(Side::Twin).await?,
+                }
+                routes.set(&self.claim_of(stage, seen)).await
+            }
             (Step::Confirm(side), Some(routes)) => self.confirm(routes, side).await,
             (Step::Clear, Some(routes)) => {
                 routes.clear(&self.key.to_string(), self.lock.epoch).await
             }
             (Step::Claim(_) | Step::Confirm(_) | Step::Clear, None) => Ok(()),
-            (Step::Drain(side), _) => {
-                sleep(self.drain_wait(side, seen)).await;
-                Ok(())
-            }
+            (Step::Drain(side), _) => self.drain(side, seen).await,
             (Step::Update, _) => {
                 self.deploy(&self.wanted.itself()).await?;
                 let updated = self.await_update(seen).await?;
@@ -227,7 +234,7 @@ impl Live<'_> {
         Ok(())
     }
 
-    async fn tasks_of(&self, side: Side) -> Result<Option<(Service, Vec<Task>)>> {
+    pub(super) async fn tasks_of(&self, side: Side) -> Result<Option<(Service, Vec<Task>)>> {
         let own = match (side, self.services().await?) {
             (Side::Service, (service, _)) => service,
             (Side::Twin, (_, Some(twin))) => twin,
@@ -334,14 +341,6 @@ impl Live<'_> {
         Ok((service.spec.labels, tasks.collect()))
     }
 
-    fn drain_wait(&self, side: Side, seen: &Seen) -> Duration {
-        let spec = match (side, &seen.twin) {
-            (Side::Twin, Some(twin)) => &twin.spec,
-            _ => &seen.service.spec,
-        };
-        self.settings.drain_wait.unwrap_or_else(|| grace(spec))
-    }
-
     /// The result of the update, or that it does not go on: no further task of the new version runs for a time.
     async fn await_update(&self, before: &Seen) -> Result<Result<(), String>> {
         let config = self.services().await?.0.spec.update_config;
@@ -389,11 +388,6 @@ pub fn furthest<'a>(claims: impl Iterator<Item = &'a Claim>) -> Result<Option<(S
     });
     let read = read.collect::<Result<Vec<(Stage, &Claim)>>>()?;
     Ok(read.into_iter().max_by_key(|(stage, _)| *stage))
-}
-
-fn grace(spec: &ServiceSpec) -> Duration {
-    let own = spec.task_template["ContainerSpec"]["StopGracePeriod"].as_u64();
-    own.map_or(GRACE, Duration::from_nanos)
 }
 
 #[cfg(test)]

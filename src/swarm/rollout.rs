@@ -96,6 +96,7 @@ impl Stack {
             lock: &lock,
             events: &scoped,
             rollout,
+            watchers: Default::default(),
         };
         let rolled = locked(&live, began, interrupted).await;
         drop(live);

@@ -10,7 +10,6 @@ use crate::{
     docker::{engine::Engine, watch::Watch},
     drain::{self, Watcher},
     error::Result,
-    event::{Event, Events},
     execute::together::Member,
     figures::Moment,
     model::{
@@ -272,7 +271,11 @@ impl Live<'_> {
         } else {
             Vec::new()
         };
-        let side = if forward { "old" } else { "new" };
+        let kind = if forward {
+            "old replica"
+        } else {
+            "new replica"
+        };
         let mut failed = Box::pin(until_one_fails(engine, self.watch, live));
         loop {
             tokio::select! {
@@ -281,7 +284,7 @@ impl Live<'_> {
                     Some((replica, how, watcher)) => {
                         self.memory.watchers.drained(&replica.id, &watcher);
                         let how = how?;
-                        drained(events, side, replica, how);
+                        drain::report(events, kind, &replica.name, how);
                         facts.drained.insert(replica.id.clone(), how);
                     }
                 },
@@ -326,23 +329,6 @@ fn is_joint(phase: Phase, desired: &Desired, observed: &Observed, facts: &Facts)
             Phase::RolledBack => true,
             _ => false,
         }
-}
-
-fn drained(events: &Events, side: &str, replica: &Replica, how: Drained) {
-    let name = &replica.name;
-    events.emit(Event::Drained {
-        replica: name.clone(),
-        how,
-    });
-    match how {
-        Drained::Answered | Drained::Quiet | Drained::Unseen => {}
-        Drained::TimedOut => events.notice(format!(
-            "{side} replica {name} was still answering after --drain-timeout"
-        )),
-        Drained::Ended => events.notice(format!(
-            "{side} replica {name} exited while it was drained: its unanswered requests are lost"
-        )),
-    }
 }
 
 fn dead_but_routed(name: &str, span: Duration) -> String {

@@ -28,7 +28,6 @@ pub use self::{
 use self::{
     access::{CHECK_THEM, HOW_TO_GIVE, printable},
     http::{Answer, Http},
-    middlewares::Middlewares,
 };
 pub(super) use self::{
     by_name::{Callee, Caller, Heard},
@@ -49,6 +48,10 @@ use crate::{
     error::{Error, Result},
 };
 
+/// The name of the provider that reads the labels of containers; it stands behind each of its names in the API.
+pub const DOCKER: &str = "docker";
+/// The same, of the one that reads the labels of Swarm services.
+pub const SWARM: &str = "swarm";
 /// How what is said of an API by its URL begins.
 pub const PREFIX: &str = "the Traefik API at ";
 
@@ -270,7 +273,7 @@ impl Api {
         protocol: Protocol,
         name: &str,
     ) -> Result<Option<T>> {
-        self.item_of("docker", kind, protocol, name).await
+        self.item_of(DOCKER, kind, protocol, name).await
     }
 
     async fn item_of<T: for<'de> Deserialize<'de>>(
@@ -349,34 +352,6 @@ impl Api {
             false => all.retain(|own| own.is_a_model_of(&full)),
         }
         Ok(all)
-    }
-
-    /// Whether a request can be on its way for seconds to a server of these services together with the old handler: a
-    /// router of theirs has a middleware that holds it, or they are the error pages of others.
-    pub async fn holds_requests(&self, names: &Names) -> Result<bool> {
-        let middlewares = Middlewares::of(self.list("/api/http/middlewares").await?);
-        let services = names.services.iter();
-        let http: Vec<&String> = services
-            .filter(|(protocol, _)| *protocol == Protocol::Http)
-            .map(|(_, name)| name)
-            .collect();
-        if http.iter().any(|name| middlewares.are_error_pages(name)) {
-            return Ok(true);
-        }
-        for name in http {
-            let service = self.item::<Service>("services", Protocol::Http, name);
-            for router in service.await?.map_or_else(Vec::new, |own| own.used_by) {
-                let path = format!("/api/http/routers/{router}");
-                let Some(router) = self.get(&path).await? else {
-                    continue;
-                };
-                let router: Router = serde_json::from_value(router).unwrap_or_default();
-                if middlewares.hold(&router.middlewares) {
-                    return Ok(true);
-                }
-            }
-        }
-        Ok(false)
     }
 }
 

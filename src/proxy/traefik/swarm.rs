@@ -11,7 +11,7 @@ use bollard::models::ContainerSummary;
 use tokio::sync::Mutex;
 
 use super::{
-    api::{Api, named},
+    api::{Api, SWARM, named},
     config::{REFRESH, Sighting, TraefikContainer, looks_like_traefik},
     labels::names_in_swarm,
 };
@@ -183,6 +183,16 @@ impl SwarmRoutes {
             Ok(())
         };
         self.or_renew(clear.await).await
+    }
+
+    /// How long a request can still be on its way to a task that every Traefik has left.
+    pub async fn switch_delay(&self, service: &str, labels: &Labels) -> Duration {
+        let names = names_in_swarm(labels, service);
+        let mut longest = Duration::ZERO;
+        for api in &self.ways().await.apis {
+            longest = longest.max(api.switch_delay(SWARM, &names).await);
+        }
+        longest
     }
 
     /// Waits until every Traefik has these tasks for the service, and no others; `tasks` are read again each time, since a

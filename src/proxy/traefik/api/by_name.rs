@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::{
-    Prefix, host_and_port,
+    DOCKER, Prefix, host_and_port,
     listing::{Call, Listed, Listing, provider},
     place_of,
 };
@@ -18,9 +18,6 @@ use crate::{
         traefik::labels::{Names, Protocol, default_name, names},
     },
 };
-
-/// What the labels of containers make.
-const DOCKER: &str = "docker";
 
 /// Where a service is found.
 pub struct Callee<'a> {

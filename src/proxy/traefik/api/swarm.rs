@@ -2,11 +2,8 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use super::{Api, Service, places};
+use super::{Api, SWARM, Service, places};
 use crate::{error::Result, proxy::traefik::labels::Names};
-
-/// The provider's name, which stands behind each name in the API.
-const PROVIDER: &str = "swarm";
 
 impl Api {
     /// The address of each server of each of these services, and whether it is up. A service that Traefik does not have
@@ -14,8 +11,7 @@ impl Api {
     pub async fn servers_of_swarm(&self, names: &Names) -> Result<Vec<BTreeMap<IpAddr, bool>>> {
         let mut all = Vec::new();
         for (protocol, name) in &names.services {
-            let service: Option<Service> =
-                self.item_of(PROVIDER, "services", *protocol, name).await?;
+            let service: Option<Service> = self.item_of(SWARM, "services", *protocol, name).await?;
             let places = service.map(places).unwrap_or_default();
             let own = places.into_iter().map(|(place, up)| (place.address, up));
             all.push(own.collect());

@@ -20,7 +20,7 @@ use crate::{
         landscape::Landscape,
         socket_proxies::{Control, SocketProxy, showing},
         traefik::{
-            api::{Api, Others, Servers, api_of},
+            api::{Api, DOCKER, Others, Servers, api_of},
             config::TraefikContainer,
             labels::all_names,
         },
@@ -30,10 +30,6 @@ use crate::{
 
 /// For how long a search holds. A Traefik that has started since then reads the routing as it is now.
 const HOLDS: Duration = Duration::from_secs(1);
-/// An old handler may still pass a request on for this long.
-const SETTLE: Duration = Duration::from_millis(250);
-/// The same, where a middleware holds requests.
-const SETTLE_HELD: Duration = Duration::from_secs(5);
 
 /// Every Traefik in front of one service, each with a note of its router's.
 pub struct Instances<T> {
@@ -246,12 +242,10 @@ impl<T> Instances<T> {
     /// How long a request can still be on its way to an old server after they have switched.
     pub async fn switch_delay(&self, replicas: &[Replica]) -> Duration {
         let names = all_names(replicas);
+        let mut longest = Duration::ZERO;
         for own in &self.all {
-            // Where Traefik does not say, the longer pause is the safe answer.
-            if own.api.holds_requests(&names).await.unwrap_or(true) {
-                return SETTLE_HELD;
-            }
+            longest = longest.max(own.api.switch_delay(DOCKER, &names).await);
         }
-        SETTLE
+        longest
     }
 }
