@@ -25,7 +25,7 @@ pub use crate::check::Check;
 pub use self::{
     facts::{Facts, Part, Reads, ServiceFacts, SocketProxyFacts, TraefikFacts},
     fix::Fix,
-    front::part_as_written,
+    front::{part_as_written, part_of_image},
 };
 
 /// How a finding weighs, the heaviest first.

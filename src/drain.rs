@@ -1,6 +1,8 @@
 //! Watches the traffic of a replica: what it has answered in all, and when a replica that gets no new traffic has answered
 //! every request.
 
+pub mod watchers;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::json;

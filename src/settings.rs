@@ -267,7 +267,7 @@ pub struct Settings {
     /// In a Swarm: number of tasks that have the traffic while the service is updated [default: as many as it has]
     #[arg(long, value_name = "N", value_parser = count, help_heading = SWARM)]
     pub twin_replicas: Option<u32>,
-    /// In a Swarm: wait before tasks are stopped that get no more requests [default: their stop_grace_period]
+    /// In a Swarm: wait for the last answers of tasks on other nodes [default: the service's stop_grace_period]
     #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = SWARM)]
     pub drain_wait: Option<Duration>,
 

@@ -13,8 +13,15 @@ mod run;
 mod status;
 mod tasks;
 
-use self::{live::full_name, reduce::twin_of};
-pub use self::{rollout::Request, status::overlays};
+use self::{
+    checks::{on_failure, reason_to_leave},
+    live::full_name,
+    reduce::{Wanted, twin_of},
+};
+pub use self::{
+    rollout::{Request, Source},
+    status::overlays,
+};
 use crate::{
     docker::engine::{
         Engine,
@@ -22,6 +29,8 @@ use crate::{
     },
     error::{Error, Result, did_you_mean},
     model::{ServiceKey, label},
+    settings::{OnFailure, Partial},
+    stack::choose::Left,
     state::revisions::{Revision, Revisions},
 };
 
@@ -71,6 +80,31 @@ impl Stack {
             .collect()
     }
 
+    /// The named services, and with `all` every other one of the file that is not left alone.
+    pub fn choose<'a>(
+        &self,
+        source: &'a Source,
+        named: &[&'a str],
+        all: bool,
+    ) -> Result<(Vec<&'a str>, Vec<Left>)> {
+        let (mut chosen, mut left) = (named.to_vec(), Vec::new());
+        let services = source.config["services"].as_object().into_iter().flatten();
+        let names = services.map(|(name, _)| name.as_str());
+        for name in names.filter(|name| all && !named.contains(name)) {
+            let wanted = Wanted::find(&source.config, name)?;
+            match reason_to_leave(&wanted, self.names().contains(&name)) {
+                Some(reason) => left.push(Left::of(name, reason)),
+                None => chosen.push(name),
+            }
+        }
+        Ok((chosen, left))
+    }
+
+    /// What a command of several services does after a failure.
+    pub fn on_failure(&self, source: &Source, flags: &Partial) -> Result<OnFailure> {
+        on_failure(&source.config, flags)
+    }
+
     pub fn refuse_unknown(&self, service: &str) -> Result<()> {
         let names = self.names();
         if names.contains(&service) {
@@ -100,9 +134,7 @@ impl Stack {
 
     /// The revision that a service runs, where it is recorded.
     pub fn running(&self, key: &ServiceKey, revisions: &Revisions) -> Option<u64> {
-        let hash = tasks::hash(&self.service(key)?.spec);
-        let mut newest_first = revisions.list.iter().rev();
-        let own = newest_first.find(|own| own.hash == hash);
+        let own = record::recorded(revisions, &self.service(key)?.spec);
         own.map(|own| own.number)
     }
 

@@ -1,14 +1,16 @@
 //! A service of a Swarm of one node, behind a Traefik that reads through the socket proxy: a twin has the traffic while
 //! Swarm updates the service.
 
+mod drain;
 mod history;
 mod looks;
+mod several;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
     process::Stdio,
     sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -30,7 +32,7 @@ services:
     command:
       - --providers.swarm.endpoint=tcp://socket-proxy:2375
       - --providers.swarm.exposedbydefault=false
-      - --providers.swarm.refreshseconds=2
+      - --providers.swarm.refreshseconds=$REFRESH
       - --providers.swarm.constraints=Label(`stack`,`${STACK}`)
       - --providers.providersthrottleduration=500ms
       - --entrypoints.web.address=:80
@@ -97,6 +99,7 @@ impl Stack {
             .set("PORT", port)
             .set("IMAGE", image())
             .set("REPLICAS", replicas)
+            .set("REFRESH", 2)
             .set("ORDER", "stop-first")
             .set("PLAIN", "v1")
             .set("TAG", "v1")
@@ -145,6 +148,7 @@ impl Stack {
             connections: 8,
             rate_per_second: 100,
             slow_requests: Some(Duration::from_secs(3)),
+            websocket: true,
             max_duration: 2 * LONGEST,
             ..LoadOptions::default()
         })
@@ -216,10 +220,15 @@ impl Drop for Stack {
     }
 }
 
-/// Rolls to the other version under keep-alive clients and requests of three seconds; beside it, what Swarm's own update
-/// loses.
-async fn rolls_without_loss(replicas: u32) {
+/// Rolls to the other version under keep-alive clients, requests of three seconds and a WebSocket; beside it, what Swarm's
+/// own update loses in both orders.
+async fn rolls_without_loss(replicas: u32, refresh: u32) {
     let mut stack = Stack::up(replicas).await;
+    if refresh != 2 {
+        stack.project.set("REFRESH", refresh);
+        stack.deploy().await;
+        stack.answers("v1").await;
+    }
     let load = stack.load();
     stack.project.set("TAG", "v2");
     let run = stack.rollout(&["web"]).await;
@@ -231,14 +240,26 @@ async fn rolls_without_loss(replicas: u32) {
     let finished = run.event("finished").unwrap();
     assert_eq!(finished["replicas"], replicas);
     assert!(finished["cutover_ms"].as_u64().is_some(), "{finished}");
+    let socket = report.websocket.as_ref().unwrap();
+    assert!(socket.messages_after_cutover > 0, "{report}");
+    let title = format!("{replicas} replicas, refreshSeconds {refresh}");
+    let total = &finished["total_ms"];
+    println!("{title}: rollout, {total} ms: {report}");
     stack.settled().await;
-    let load = stack.load();
-    let name = format!("{}_web", stack.project.name);
-    let update = ["service", "update", "--image", "rollout-demo:v1", &name];
-    stack.project.docker(&update).await;
-    load.goes_on_for(400).await;
-    let report = load.stop().await;
-    println!("docker service update, {replicas} replicas: {report}");
+    for (order, tag) in [("stop-first", "v1"), ("start-first", "v2")] {
+        let load = stack.load();
+        let name = format!("{}_web", stack.project.name);
+        let image = format!("rollout-demo:{tag}");
+        let update = ["service", "update", "--update-order", order];
+        let update = [&update[..], &["--image", &image, &name]].concat();
+        let began = Instant::now();
+        stack.project.docker(&update).await;
+        let took = began.elapsed().as_millis();
+        load.goes_on_for(200 + 100 * refresh as usize).await;
+        let report = load.stop().await;
+        println!("{title}: docker service update, {order}, {took} ms: {report}");
+    }
+    stack.project.set("TAG", "v1");
     let again = stack.rollout(&["web"]).await;
     again.code(0);
     let unchanged = stack.rollout(&["web"]).await;
@@ -252,12 +273,18 @@ async fn rolls_without_loss(replicas: u32) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_replica_is_rolled_without_loss() {
-    rolls_without_loss(1).await;
+    rolls_without_loss(1, 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_replicas_are_rolled_without_loss() {
-    rolls_without_loss(3).await;
+    rolls_without_loss(3, 2).await;
+}
+
+/// Traefik's own default.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_poll_every_fifteen_seconds_nothing_is_lost_either() {
+    rolls_without_loss(3, 15).await;
 }
 
 /// Fewer tasks of the same version: Swarm stops the others while the twin has the traffic.
@@ -475,7 +502,8 @@ async fn swarm_itself_updates_a_service_without_a_router_and_what_a_swarm_has_no
     for (line, part) in [
         (&["--strategy", "canary", "web"][..], "canary"),
         (&["--bake", "5s", "plain"], "bake"),
-        (&["--all"], "--all"),
+        (&["--together", "web", "plain"], "together"),
+        (&["--remove-orphans", "--all"], "--remove-orphans"),
         (&["restart", "web"], "is a stack of a Swarm"),
         (&["--proxy", "traefik", "plain"], "deploy.labels"),
         (&["wep"], "wep"),

@@ -4,6 +4,7 @@ mod offer;
 mod still;
 mod swarm;
 
+pub use self::swarm::to_revision as to_revision_of_stack;
 use tokio::{sync::watch, time::timeout};
 
 use super::{

@@ -65,7 +65,12 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
 
 /// The part of a service in rollouts, by its image.
 pub fn part_as_written(service: &Service) -> Option<Part> {
-    match service.bare_image() {
+    part_of_image(service.bare_image())
+}
+
+/// The same, by the last word of an image's name.
+pub fn part_of_image(bare: &str) -> Option<Part> {
+    match bare {
         "traefik" => Some(Part::Traefik),
         "rollout" => Some(Part::SocketProxy),
         _ => None,

@@ -17,13 +17,13 @@ use async_trait::async_trait;
 use futures_util::future::join_all;
 use tokio::time::{Instant, timeout};
 
-use self::watchers::{Watchers, start_watchers};
 use super::{World, decide, hook::About, together::Member};
 use crate::{
     ask,
     compose::{AnonymousVolumes, CreateRequest},
     context::{RunContext, ServiceContext},
     docker::watch::Watch,
+    drain::watchers::{Watchers, start_all},
     error::{Error, Result},
     event::{Event, Events},
     hooks::limit,
@@ -306,7 +306,7 @@ impl Live<'_> {
         };
         let events = self.events.clone();
         // The drain must see every answer from its beginning, so the watchers start with the creation.
-        let watching = start_watchers(self.run.engine, self.unwatched(desired, sets));
+        let watching = start_all(self.run.engine, self.unwatched(desired, sets));
         let creating = self
             .run
             .compose

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::{
     check::Check,
     compose::{Project, Service},
-    doctor::part_as_written,
+    doctor::part_of_image,
     error::Error,
 };
 
@@ -59,12 +59,16 @@ fn reason(service: &Service) -> Option<String> {
     if service.scale == 0 {
         return Some("its scale is 0".to_owned());
     }
-    if part_as_written(service).is_some() {
+    by_image(service.bare_image())
+}
+
+/// The same, by the last word of an image's name.
+pub fn by_image(bare: &str) -> Option<String> {
+    if part_of_image(bare).is_some() {
         return Some(OWN_PART.to_owned());
     }
-    let image = service.bare_image();
-    let keeps_data = STATEFUL.split_whitespace().any(|own| own == image);
-    keeps_data.then(|| format!("{image} keeps data; name it to roll it"))
+    let keeps_data = STATEFUL.split_whitespace().any(|own| own == bare);
+    keeps_data.then(|| format!("{bare} keeps data; name it to roll it"))
 }
 
 /// Whether a refusal says that two sets of a service cannot run side by side.

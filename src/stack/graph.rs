@@ -49,6 +49,17 @@ impl<'a> Order<'a> {
         Ok(Self { services })
     }
 
+    /// The services in the order of this list, of which none waits for another.
+    pub fn as_listed(services: &[&'a str]) -> Self {
+        let planned = |name: &&'a str| Planned {
+            name,
+            needs: BTreeSet::new(),
+        };
+        Self {
+            services: services.iter().map(planned).collect(),
+        }
+    }
+
     pub fn names(&self) -> Vec<&'a str> {
         self.services.iter().map(|own| own.name).collect()
     }

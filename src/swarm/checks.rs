@@ -6,17 +6,20 @@ use super::reduce::Wanted;
 use crate::{
     docker::engine::swarm::Service,
     error::{Error, Result},
+    model::name_and_tag,
     overlay::Labels,
     proxy::traefik::labels::{is_false, wants_traefik},
-    settings::{Partial, ProxyKind, Settings, Strategy},
+    settings::{ANALYSIS, OnFailure, PROMETHEUS, Partial, ProxyKind, Settings, Strategy},
+    stack::choose::by_image,
 };
 
 /// The settings that a rollout in a Swarm has.
-const HONOURED: [&str; 15] = [
+const HONOURED: [&str; 17] = [
     "strategy",
     "timeout",
     "stable",
     "bake",
+    "analysis",
     "settle",
     "drain-timeout",
     "drain-quiet",
@@ -28,6 +31,7 @@ const HONOURED: [&str; 15] = [
     "traefik-auth-file",
     "traefik-ca",
     "lock-wait",
+    "on-failure",
 ];
 
 /// The settings of a service: flags, the file and variables. One that is not honoured is refused.
@@ -56,6 +60,7 @@ pub fn settings(config: &Value, wanted: &Wanted<'_>, flags: &Partial) -> Result<
         let name = name.to_uppercase().replace('-', "_");
         format!("the variable ROLLOUT_{name}")
     })?;
+    refuse_metrics(wanted.name, own)?;
     let settings = Settings::resolve(places);
     let why = match settings.strategy {
         Strategy::BlueGreen => return Ok(settings),
@@ -73,6 +78,17 @@ pub fn settings(config: &Value, wanted: &Wanted<'_>, flags: &Partial) -> Result<
     )
 }
 
+fn refuse_metrics(service: &str, x_rollout: Option<&Value>) -> Result<()> {
+    let analysis = x_rollout.and_then(|own| own.get(ANALYSIS));
+    match analysis.is_some_and(|own| own.get(PROMETHEUS).is_some()) {
+        false => Ok(()),
+        true => Err(Error::refused(format!(
+            "x-rollout of {service} has {PROMETHEUS} in {ANALYSIS}, which a rollout in a Swarm does not ask"
+        ))
+        .hint("leave it out; the conditions of requests, memory and cpu count")),
+    }
+}
+
 /// Refuses the first of these names that a rollout in a Swarm does not have; `place` says where it stands.
 fn refuse_other(names: &[String], place: impl Fn(&str) -> String) -> Result<()> {
     let mut names = names.iter();
@@ -87,6 +103,29 @@ fn refuse_other(names: &[String], place: impl Fn(&str) -> String) -> Result<()> 
         "leave it out; in a Swarm there are {}",
         HONOURED.join(", ")
     )))
+}
+
+/// What a command does after a failure of one of several services: by flags, by the top level of the file, or by variables.
+pub fn on_failure(config: &Value, flags: &Partial) -> Result<OnFailure> {
+    let settings = Settings::resolve([
+        flags.clone(),
+        Partial::default(),
+        Partial::from_project(config.get("x-rollout"))?,
+        Partial::from_own_environment()?,
+    ]);
+    Ok(settings.on_failure)
+}
+
+/// Why `--all` leaves a service alone.
+pub fn reason_to_leave(wanted: &Wanted<'_>, runs: bool) -> Option<String> {
+    match wanted.mode() {
+        "replicated" if wanted.replicas() == 0 => Some("its replicas are 0".to_owned()),
+        "replicated" | "global" if !runs => {
+            Some("it does not run yet; docker stack deploy starts it".to_owned())
+        }
+        "replicated" | "global" => by_image(name_and_tag(wanted.image()).0),
+        _ => Some("it is a job".to_owned()),
+    }
 }
 
 pub fn refuse_mode(wanted: &Wanted<'_>, settings: &Settings) -> Result<()> {

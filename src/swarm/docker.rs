@@ -12,7 +12,7 @@ use crate::{
 
 pub struct DockerStack {
     forward: Forward,
-    files: Vec<String>,
+    pub files: Vec<String>,
     pub name: String,
 }
 

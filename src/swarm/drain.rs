@@ -1,13 +1,10 @@
-//! Waits until tasks that get no new traffic have answered their last requests: those on this node by their sockets, the
-//! others for a fixed time, since their sockets cannot be seen from here.
+//! Watches the tasks of both sides on this node: what they answer, and when those that get no new traffic have answered
+//! their last requests. The sockets of tasks on other nodes cannot be seen from here: their drain is a wait.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use futures_util::future::{join, join_all};
-use tokio::{
-    sync::Mutex,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 
 use super::{
     live::{Live, Seen},
@@ -15,17 +12,16 @@ use super::{
 };
 use crate::{
     docker::engine::swarm::{ServiceSpec, Task},
-    drain::{Watched, Watcher, drain, report},
+    drain::{Watched, Watcher, drain, report, watchers::start_all},
     error::Result,
+    event::Event,
+    figures::Spans,
     model::{ContainerId, Replica},
     proxy::traefik::labels::routed,
 };
 
 /// Swarm's own default between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(10);
-
-/// The watchers of tasks on this node.
-pub type Watchers = Mutex<BTreeMap<ContainerId, Watcher>>;
 
 /// Where the tasks of one side run.
 struct Places {
@@ -34,16 +30,19 @@ struct Places {
 }
 
 impl Live<'_> {
-    /// Watches the tasks of a side before the traffic leaves them, so that each answer is seen from its beginning.
+    /// Watches the tasks of a side, unless they are watched: from before the traffic leaves them, so that each answer is seen
+    /// from its beginning.
     pub(super) async fn watch(&self, side: Side) -> Result<()> {
+        if self.routes.is_none() {
+            return Ok(());
+        }
         let here = self.places(side).await?.here;
         let watched = self.watched().await?;
-        let starting = here.iter().map(async |own| {
-            let watcher = Watcher::start(self.engine, own, &watched).await;
-            (own.id.clone(), watcher)
-        });
-        let started = join_all(starting).await;
-        self.watchers.lock().await.extend(started);
+        let mut watchers = self.watchers.lock().await;
+        let new = here.into_iter().filter(|own| !watchers.has(&own.id));
+        let new = new.map(|own| (own, watched.clone())).collect();
+        let started = start_all(self.engine, new).await;
+        watchers.add(started, side == Side::Twin);
         Ok(())
     }
 
@@ -58,8 +57,17 @@ impl Live<'_> {
         here.into_iter().collect()
     }
 
+    /// What the tasks on this node have answered and used; `None` without a proxy.
+    pub(super) async fn figures(&self) -> Option<Spans> {
+        self.routes.as_ref()?;
+        let figures = self.watchers.lock().await.figures(self.engine).await;
+        let event = Event::Figures(Box::new(figures.clone()));
+        self.events.emit(event);
+        Some(figures)
+    }
+
     async fn drain_here(&self, own: &Replica, watched: &Watched, settle: Duration) -> Result<()> {
-        let watcher = self.watchers.lock().await.remove(&own.id);
+        let watcher = self.watchers.lock().await.take(&own.id).await;
         // A container that has restarted since has another network namespace.
         let mut watcher = match watcher.filter(|watcher| watcher.follows(&own.started_at)) {
             Some(watcher) => watcher,
@@ -68,8 +76,10 @@ impl Live<'_> {
         sleep(settle).await;
         let deadline = Instant::now() + self.settings.drain_timeout;
         let (quiet, events) = (watched.quiet, self.events);
-        let how = drain(self.engine, own, &mut watcher, quiet, deadline, events);
-        report(events, "task", &own.name, how.await?);
+        let how = drain(self.engine, own, &mut watcher, quiet, deadline, events).await;
+        let mut watchers = self.watchers.lock().await;
+        watchers.drained(&own.id, &watcher);
+        report(events, "task", &own.name, how?);
         Ok(())
     }
 

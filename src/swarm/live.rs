@@ -6,11 +6,14 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep},
+};
 
 use super::{
     docker::DockerStack,
-    drain::{Watchers, grace},
+    drain::grace,
     is_twin,
     plan::{Facts, Observed, Side, Stage, Step},
     reduce::{Twin, Wanted, twin_of},
@@ -18,16 +21,19 @@ use super::{
     undo_to,
 };
 use crate::{
+    analysis::Verdict,
     docker::engine::{
         Engine,
         swarm::{Service, Swarm, Task},
     },
+    drain::watchers::Watchers,
     error::{Error, Result},
     event::{Event, Events},
+    figures::Moment,
     model::{ContainerId, RolloutId, ServiceKey},
     overlay::{Claim, Effect, Labels, Match, Rule},
     proxy::traefik::swarm::SwarmRoutes,
-    settings::Settings,
+    settings::{NoData, Settings},
     state::{Lock, revisions::Revision},
 };
 
@@ -52,7 +58,7 @@ pub struct Live<'a> {
     pub lock: &'a Lock,
     pub events: &'a Events,
     pub rollout: RolloutId,
-    pub watchers: Watchers,
+    pub watchers: Mutex<Watchers>,
 }
 
 /// What is there, with the two services themselves.
@@ -178,16 +184,13 @@ impl Live<'_> {
                 self.await_tasks(side, self.settings.stable, "is not ready", report)
                     .await
             }
-            (Step::Bake, _) => {
-                let bake = self.settings.bake;
-                self.await_tasks(Side::Twin, bake, "has failed in its bake", |_| {})
-                    .await
-            }
+            (Step::Bake, _) => self.bake().await,
             (Step::Claim(stage), Some(routes)) => {
-                match stage {
-                    Stage::Cutover => self.watch(Side::Service).await?,
-                    Stage::Update => {}
-                    Stage::Release => self.watch(Side::Twin).await?,
+                self.watch(Side::Service).await?;
+                self.watch(Side::Twin).await?;
+                if stage == Stage::Cutover {
+                    let mut watchers = self.watchers.lock().await;
+                    watchers.mark(self.engine, Moment::Cutover).await;
                 }
                 routes.set(&self.claim_of(stage, seen)).await
             }
@@ -226,6 +229,7 @@ impl Live<'_> {
             replicas: self.settings.twin_replicas,
         });
         self.deploy(&file).await?;
+        self.watch(Side::Service).await?;
         let (service, twin) = self.services().await?;
         let tasks = self.swarm.tasks(&service.id).await?;
         facts.in_place = twin.is_some_and(|twin| are_same(&service, &twin))
@@ -293,6 +297,32 @@ impl Live<'_> {
                 return Err(self.with_logs(Error::failed(message), &tasks).await);
             }
             sleep(PAUSE).await;
+        }
+    }
+
+    /// Watches the tasks of the twin: their health, and what those on this node answer.
+    async fn bake(&self) -> Result<()> {
+        let (bake, analysis) = (self.settings.bake, &self.settings.analysis);
+        let mut verdict = Verdict::NoData("it was too short".to_owned());
+        let mut watchers = self.watchers.lock().await;
+        let healthy = self.await_tasks(Side::Twin, bake, "has failed in its bake", |_| {});
+        tokio::select! {
+            healthy = healthy => healthy?,
+            why = watchers.first_failure(self.engine, (analysis, Moment::Cutover), &mut verdict) => {
+                let why = format!("the new version fails the analysis: {why}");
+                return Err(Error::failed(why));
+            }
+        }
+        match verdict {
+            Verdict::NoData(why) if analysis.no_data == NoData::Fail => {
+                Err(Error::failed(format!("the analysis has no data: {why}")))
+            }
+            Verdict::NoData(why) => {
+                let notice = format!("the bake passes, not analysed in full: {why}");
+                self.events.notice(notice);
+                Ok(())
+            }
+            Verdict::Pass | Verdict::Fail(_) => Ok(()),
         }
     }
 

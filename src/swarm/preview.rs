@@ -6,12 +6,11 @@ use serde_json::Value;
 
 use super::{
     Stack,
-    docker::DockerStack,
     live::{full_name, furthest},
     plan::{Observed, Side, Stage, Step, steps},
     record,
     reduce::{PARTS, Wanted, twin_of},
-    rollout::{Checked, Request, bare, facts, refused_left, replaced, way},
+    rollout::{Checked, Request, Source, bare, facts, refused_left, replaced, way},
     status::unfinished,
     tasks::FILE_IMAGE,
 };
@@ -30,11 +29,19 @@ const OF_STACK: &str = "com.docker.stack.";
 
 impl Stack {
     /// Plans a rollout to what the stack file says; touches nothing.
-    pub async fn plan(&self, asked: &Request<'_>, events: &Events) -> Result<Plan> {
+    pub async fn plan(
+        &self,
+        source: &Source,
+        asked: &Request<'_>,
+        events: &Events,
+    ) -> Result<Plan> {
         let key = self.key(asked.service);
-        let docker = DockerStack::new(self.engine.endpoint().clone(), &self.name, asked.files);
-        let config = docker.await?.config().await?;
-        let checked = self.check(&config, &key, asked, events).await?;
+        let mut checked = self.check(source, &key, asked).await?;
+        checked
+            .notice
+            .take()
+            .into_iter()
+            .for_each(|text| events.notice(text));
         let service = checked.service;
         if checked.routes.is_none() && self.twin(&key).is_some() {
             return Err(refused_left(&key));

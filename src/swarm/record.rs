@@ -25,9 +25,11 @@ pub const BY_SWARM: &str = "Swarm's own update";
 /// The author shown for a version that `docker stack deploy` has started.
 const FOUND: &str = "docker stack deploy";
 
-pub fn is_recorded(revisions: &Revisions, spec: &ServiceSpec) -> bool {
+/// The newest revision of what runs.
+pub fn recorded<'a>(revisions: &'a Revisions, spec: &ServiceSpec) -> Option<&'a Revision> {
     let hash = hash(spec);
-    revisions.list.iter().any(|own| own.hash == hash)
+    let mut newest_first = revisions.list.iter().rev();
+    newest_first.find(|own| own.hash == hash)
 }
 
 /// The configs and secrets that a service has: `configs/NAME=ID secrets/NAME=ID`.
@@ -159,7 +161,7 @@ impl Live<'_> {
     /// Records what runs before the rollout, unless it is recorded already. No file describes it: its image is known,
     /// and all else is taken from the file of this rollout.
     pub async fn adopt(&self, revisions: &mut Revisions, runs: &ServiceSpec) {
-        if is_recorded(revisions, runs) {
+        if recorded(revisions, runs).is_some() {
             return;
         }
         let found = Revision {
@@ -279,8 +281,8 @@ mod tests {
             hash: hash(&own),
             ..Revision::default()
         });
-        assert!(is_recorded(&revisions, &own));
-        assert!(!is_recorded(&revisions, &spec("app:v2", "true", 1)));
+        assert!(recorded(&revisions, &own).is_some());
+        assert!(recorded(&revisions, &spec("app:v2", "true", 1)).is_none());
     }
 
     #[test]

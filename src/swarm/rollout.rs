@@ -8,15 +8,15 @@ use super::{
     checks::{is_routed, refuse_labels, refuse_mode, settings},
     docker::DockerStack,
     live::{Live, Seen, full_name},
-    plan::{Facts, Observed, Side, Undo},
-    record::{self, BY_SWARM, is_recorded, refuse_gone, uncertain},
+    plan::{Facts, Side, Undo},
+    record::{self, BY_SWARM, recorded, refuse_gone, uncertain},
     reduce::Wanted,
     run::{READING, run},
 };
 use crate::{
-    docker::engine::swarm::{Service, Swarm},
+    docker::engine::swarm::{Service, ServiceSpec, Swarm},
     error::{Error, Result},
-    event::{Event, Events},
+    event::{Event, Events, ServiceResult},
     execute::{Made, UNCHANGED, unless_interrupted},
     model::ServiceKey,
     proxy::{
@@ -24,20 +24,28 @@ use crate::{
         traefik::{labels::wants_traefik, swarm::SwarmRoutes},
     },
     retry,
-    roll::rollout_id,
+    roll::{Ended, rollout_id},
     settings::{Partial, Settings},
-    state::{lock, revisions::Revision},
+    state::{
+        lock,
+        revisions::{Revision, Revisions},
+    },
 };
 
 /// What a command gives beside the service.
 pub struct Request<'a> {
     pub service: &'a str,
-    pub files: &'a [String],
     pub flags: &'a Partial,
     /// The recorded revision that is rolled in place of what the files describe.
     pub back: Option<&'a Revision>,
     /// An unfinished rollout that has not updated its service is taken back, and that is all.
     pub aborts: bool,
+}
+
+/// Where the version stands that services are to run: in the stack files, or in a record.
+pub struct Source {
+    docker: DockerStack,
+    pub config: Value,
 }
 
 /// What a rollout needs, read and checked.
@@ -48,51 +56,72 @@ pub struct Checked<'a> {
     pub routes: Option<SwarmRoutes>,
     /// Any image that the engine has, for a container that is never started.
     pub image: String,
+    /// What has no effect.
+    pub notice: Option<String>,
 }
 
 impl Stack {
-    /// Rolls a service to what the stack file or the record says.
+    /// Reads the stack files, or a record.
+    pub async fn source(&self, files: &[String], back: Option<&Revision>) -> Result<Source> {
+        let docker = DockerStack::new(self.engine.endpoint().clone(), &self.name, files);
+        let docker = docker.await?;
+        let config = match back {
+            Some(back) => record::read(back)?,
+            None => docker.config().await?,
+        };
+        Ok(Source { docker, config })
+    }
+
+    /// The events of one of its services.
+    pub fn events(&self, events: &Events, service: &str) -> Events {
+        events.of_service(&self.engine.endpoint().to_string(), &self.key(service))
+    }
+
+    /// Rolls a service to what the source says.
     pub async fn roll(
         &self,
+        source: &Source,
         asked: &Request<'_>,
         events: &Events,
         interrupted: watch::Receiver<bool>,
-    ) -> Result<()> {
+    ) -> Result<Ended> {
         let key = self.key(asked.service);
-        let events = events.of_service(&self.engine.endpoint().to_string(), &key);
-        let rolled = self.roll_service(asked, &key, &events, interrupted).await;
-        rolled.map_err(|error| error.within(events.scope()))
+        let events = self.events(events, asked.service);
+        let rolled = self.roll_service(source, asked, &key, &events, interrupted);
+        rolled.await.map_err(|error| error.within(events.scope()))
     }
 
     async fn roll_service(
         &self,
+        source: &Source,
         asked: &Request<'_>,
         key: &ServiceKey,
         events: &Events,
         interrupted: watch::Receiver<bool>,
-    ) -> Result<()> {
+    ) -> Result<Ended> {
         let began = Instant::now();
-        let docker = DockerStack::new(self.engine.endpoint().clone(), &self.name, asked.files);
-        let docker = docker.await?;
-        let config = match asked.back {
-            Some(back) => record::read(back)?,
-            None => docker.config().await?,
-        };
-        let checked = self.check(&config, key, asked, events).await?;
-        let (image, wait) = (&checked.image, checked.settings.lock_wait);
-        let lock = lock(&self.engine, key, image, wait, events).await?;
+        let Checked {
+            wanted,
+            settings,
+            routes,
+            image,
+            notice,
+            ..
+        } = self.check(source, key, asked).await?;
+        notice.into_iter().for_each(|text| events.notice(text));
+        let lock = lock(&self.engine, key, &image, settings.lock_wait, events).await?;
         let rollout = rollout_id(key, lock.epoch);
         let scoped = events.of_rollout(&rollout);
         let live = Live {
             engine: &self.engine,
             swarm: Swarm::of(&self.engine),
-            docker: &docker,
-            wanted: checked.wanted,
+            docker: &source.docker,
+            wanted,
             back: asked.back,
             aborts: asked.aborts,
             key,
-            routes: checked.routes,
-            settings: &checked.settings,
+            routes,
+            settings: &settings,
             lock: &lock,
             events: &scoped,
             rollout,
@@ -106,24 +135,38 @@ impl Stack {
         rolled
     }
 
-    /// Refuses what cannot succeed; changes nothing.
+    /// Refuses a rollout that cannot succeed; changes nothing.
+    pub async fn refuse(
+        &self,
+        source: &Source,
+        asked: &Request<'_>,
+        events: &Events,
+    ) -> Result<()> {
+        let checked = self.check(source, &self.key(asked.service), asked).await;
+        let events = self.events(events, asked.service);
+        checked
+            .map(drop)
+            .map_err(|error| error.within(events.scope()))
+    }
+
     pub(super) async fn check<'a>(
         &'a self,
-        config: &'a Value,
+        source: &'a Source,
         key: &ServiceKey,
         asked: &Request<'a>,
-        events: &Events,
     ) -> Result<Checked<'a>> {
+        let config = &source.config;
         let wanted = Wanted::find(config, asked.service)?;
         let settings = settings(config, &wanted, asked.flags)?;
         let service = self.service(key);
-        let service = service.ok_or_else(|| no_first_version(key, asked.files))?;
+        let service = service.ok_or_else(|| no_first_version(key, &source.docker.files))?;
         refuse_mode(&wanted, &settings)?;
         if let Some(back) = asked.back {
             refuse_gone(&Swarm::of(&self.engine), key, back).await?;
         }
         let landscape = Landscape::read(&self.engine, &self.name).await;
         let landscape = landscape.map_err(Error::untouched)?;
+        let mut notice = None;
         let routes = match is_routed(&wanted, service, &settings)? {
             true => {
                 refuse_labels(&wanted, service)?;
@@ -134,7 +177,7 @@ impl Stack {
             }
             false => {
                 if !settings.bake.is_zero() {
-                    events.notice(no_bake(asked)?);
+                    notice = Some(no_bake(asked)?);
                 }
                 None
             }
@@ -147,6 +190,7 @@ impl Stack {
             settings,
             routes,
             image: image.unwrap_or_default(),
+            notice,
         })
     }
 }
@@ -186,72 +230,103 @@ pub fn refused_left(key: &ServiceKey) -> Error {
 }
 
 /// The rest of a rollout, under the lock.
-async fn locked(live: &Live<'_>, began: Instant, interrupted: watch::Receiver<bool>) -> Result<()> {
+async fn locked(
+    live: &Live<'_>,
+    began: Instant,
+    interrupted: watch::Receiver<bool>,
+) -> Result<Ended> {
     let before = live.observe().await.map_err(Error::untouched)?;
     if live.routes.is_none() && before.observed.twin.is_some() {
         return Err(refused_left(live.key));
     }
     if live.aborts && live.back.is_some_and(|back| before.can_abort(back)) {
-        return abort(live, before.observed, interrupted).await;
+        return abort(live, before, interrupted).await;
     }
     confirm_or_go_on(live, &before, &interrupted).await?;
     let mut revisions = live.revisions().await?;
     if before.observed.is_settled() {
         live.adopt(&mut revisions, &before.service.spec).await;
     }
+    let ran = recorded(&revisions, &before.service.spec).map(|own| own.number);
     let proxy = way(live.routes.as_ref()).await;
-    let begun = live.begun(revisions.next(&[]), proxy);
+    let mut begun = live.begun(revisions.next(&[]), proxy);
     let replaces = replaced(&before.service);
     live.events.emit(started(&begun, replaces.clone()));
     if let Some(notice) = live.back.and_then(uncertain) {
         live.events.notice(notice);
     }
     let facts = facts(live.routes.as_ref(), live.settings);
-    let (summary, in_place) = match run(live, facts, before.observed, interrupted).await {
+    let ended = run(live, facts, before.observed, interrupted).await;
+    begun.figures = live.figures().await;
+    let (summary, in_place) = match ended {
         Ok(ended) => ended,
         Err(error) => {
             live.note_failure(begun, &error).await;
             return Err(error);
         }
     };
-    // What cannot be read counts as changed: the rollout is over, and does not fail for it.
-    let after = retry::for_a_while(READING, || live.observe()).await;
-    let after = after.map(|own| own.service.spec);
-    let is_same = in_place && after.as_ref() == Ok(&before.service.spec);
-    // An earlier run that was killed may have deployed the same.
-    if !is_same || !is_recorded(&revisions, &before.service.spec) {
-        live.note_success(&mut revisions, begun.clone(), after)
-            .await;
-    }
+    let in_place = in_place.then_some(&before.service.spec);
+    let (is_same, recorded) = record_it(live, &mut revisions, &begun, in_place).await;
+    let ended = |result, revision, before| Ended {
+        result,
+        revision,
+        before,
+        image: begun.image.reference.clone(),
+    };
     if is_same {
-        let (replicas, image) = (begun.replicas, begun.image.reference);
-        live.events.emit(Event::NothingToDo { replicas, image });
-        return Ok(());
+        live.events.emit(Event::NothingToDo {
+            replicas: begun.replicas,
+            image: begun.image.reference.clone(),
+        });
+        return Ok(ended(ServiceResult::Unchanged, recorded, None));
     }
     let made = Made {
         revision: begun.number,
         replicas: begun.replicas,
-        image: begun.image.reference,
+        image: begun.image.reference.clone(),
         replaces,
     };
     live.events.emit(summary.finished(made, began));
-    Ok(())
+    Ok(ended(ServiceResult::Rolled, Some(begun.number), ran))
+}
+
+/// Records the revision of a rollout that has succeeded. Returns whether the service is as it was, where `in_place` is what
+/// it was, and the number of its revision.
+async fn record_it(
+    live: &Live<'_>,
+    revisions: &mut Revisions,
+    begun: &Revision,
+    in_place: Option<&ServiceSpec>,
+) -> (bool, Option<u64>) {
+    // What cannot be read counts as changed: the rollout is over, and does not fail for it.
+    let after = retry::for_a_while(READING, || live.observe()).await;
+    let after = after.map(|own| own.service.spec);
+    let is_same = in_place.is_some_and(|before| after.as_ref() == Ok(before));
+    let known = in_place.and_then(|before| recorded(revisions, before));
+    let known = known.map(|own| own.number);
+    // An earlier run that was killed may have deployed the same.
+    if is_same && known.is_some() {
+        return (is_same, known);
+    }
+    live.note_success(revisions, begun.clone(), after).await;
+    (is_same, Some(begun.number))
 }
 
 /// Gives the traffic back to the service, which still runs the old version, and removes the twin.
-async fn abort(
-    live: &Live<'_>,
-    before: Observed,
-    interrupted: watch::Receiver<bool>,
-) -> Result<()> {
+async fn abort(live: &Live<'_>, before: Seen, interrupted: watch::Receiver<bool>) -> Result<Ended> {
     live.events.emit(Event::Unfinished { forward: false });
     let facts = Facts {
         undo: Some(Undo::Asked),
         ..facts(live.routes.as_ref(), live.settings)
     };
-    run(live, facts, before, interrupted).await?;
+    run(live, facts, before.observed, interrupted).await?;
     live.events.emit(Event::Settled { forward: false });
-    Ok(())
+    Ok(Ended {
+        result: ServiceResult::RolledBack,
+        revision: live.back.map(|back| back.number),
+        before: None,
+        image: replaced(&before.service).unwrap_or_default(),
+    })
 }
 
 /// How the traffic moves.
@@ -342,7 +417,6 @@ mod tests {
         let of = |flags: &Partial| {
             no_bake(&Request {
                 service: "web",
-                files: &[],
                 flags,
                 back: None,
                 aborts: false,

@@ -10,10 +10,12 @@ use crate::{
     },
     cli::UndoArgs,
     error::Result,
-    event::Events,
+    event::{Events, ServiceResult},
     proxy::landscape::Landscape,
-    state::store,
-    swarm::{Request, Stack},
+    roll::Ended,
+    settings::Partial,
+    state::{revisions::Revisions, store},
+    swarm::{self, Request, Stack},
 };
 
 pub async fn undo(
@@ -27,9 +29,7 @@ pub async fn undo(
     let service = one_service(&undo.services, &stack.name, &line)?;
     let key = stack.key(service);
     stack.refuse_unknown(service)?;
-    let landscape = Landscape::read(&stack.engine, &stack.name).await?;
-    let image = landscape.any_image().unwrap_or_default();
-    let revisions = read(events, &store::look(&stack.engine, &image, &key).await?);
+    let revisions = revisions(stack, service, events).await?;
     let back = match undo.to {
         Some(number) => known(&revisions, number, service, Some(&stack.name))?,
         None => stack
@@ -38,15 +38,54 @@ pub async fn undo(
     };
     let asked = Request {
         service,
-        files: &undo.target.files,
         flags: &undo.settings,
         back: Some(back),
         aborts: undo.to.is_none(),
     };
-    stack.roll(&asked, events, interrupted).await?;
+    let source = stack.source(&undo.target.files, Some(back)).await?;
+    stack.roll(&source, &asked, events, interrupted).await?;
     events.notice(format!(
         "put the earlier version into the stack file too, with the image {}: docker stack deploy brings what stands there",
         back.image.reference
     ));
     Ok(())
+}
+
+/// Returns a service to revision `before`, unless it no longer runs the revision `made`.
+pub async fn to_revision(
+    stack: &Stack,
+    (service, before, made): (&str, u64, Option<u64>),
+    flags: &Partial,
+    events: &Events,
+    interrupted: watch::Receiver<bool>,
+) -> Result<Ended> {
+    // It runs another version than when the command began.
+    let now = swarm::find(&stack.engine, &stack.name).await?;
+    let now = now.as_ref().unwrap_or(stack);
+    let revisions = revisions(now, service, events).await?;
+    let running = now.running(&now.key(service), &revisions);
+    if running != made {
+        return Ok(Ended {
+            result: ServiceResult::LeftAlone,
+            revision: running,
+            before: None,
+            image: String::new(),
+        });
+    }
+    let back = known(&revisions, before, service, Some(&now.name))?;
+    let asked = Request {
+        service,
+        flags,
+        back: Some(back),
+        aborts: false,
+    };
+    let source = now.source(&[], Some(back)).await?;
+    now.roll(&source, &asked, events, interrupted).await
+}
+
+async fn revisions(stack: &Stack, service: &str, events: &Events) -> Result<Revisions> {
+    let landscape = Landscape::read(&stack.engine, &stack.name).await?;
+    let image = landscape.any_image().unwrap_or_default();
+    let files = store::look(&stack.engine, &image, &stack.key(service)).await?;
+    Ok(read(events, &files))
 }

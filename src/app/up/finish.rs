@@ -1,6 +1,6 @@
 //! The end of several services: what is undone after a failure, the orphans, and the report.
 
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     super::{emit_failure, undo},
@@ -51,31 +51,9 @@ impl Work<'_> {
 
     /// Undoes what this run has rolled, the last first. Returns the errors of undos that failed.
     pub async fn take_back(&self, ends: &Ends<'_, Ended>, rows: &mut [ServiceRow]) -> Vec<Error> {
-        let mut failed = Vec::new();
-        for (name, result) in ends.iter().rev() {
-            let row = rows.iter_mut().find(|row| row.service == *name);
-            let (Ok(ended), Some(row)) = (result, row) else {
-                continue;
-            };
-            let stays = match (ended.result, ended.before) {
-                (ServiceResult::Completed, _) => "a one-shot service is not undone",
-                (ServiceResult::Rolled, None) => "it stays: no earlier version ran",
-                (ServiceResult::Rolled, Some(_)) if *self.interrupted.borrow() => {
-                    "interrupted before it was undone"
-                }
-                (ServiceResult::Rolled, Some(before)) => {
-                    let undone = self.undo(name, before, ended.revision).await;
-                    if let Err(error) = taken_back(row, undone) {
-                        emit_failure(&self.of_each[name], &error);
-                        failed.push(error);
-                    }
-                    continue;
-                }
-                _ => continue,
-            };
-            note(row, stays);
-        }
-        failed
+        let undo = async |name: &str, before, made| self.undo(name, before, made).await;
+        let report = |name: &str, error: &Error| emit_failure(&self.of_each[name], error);
+        take_back(ends, rows, &self.interrupted, (undo, report)).await
     }
 
     /// Returns a service to revision `before`, unless another rollout has replaced revision `made`.
@@ -117,6 +95,43 @@ impl Work<'_> {
         }
         Ok(())
     }
+}
+
+/// Undoes what a run has rolled, the last first: each to the revision before it. Returns the errors of undos that failed.
+pub async fn take_back(
+    ends: &Ends<'_, Ended>,
+    rows: &mut [ServiceRow],
+    interrupted: &watch::Receiver<bool>,
+    (undo, report): (
+        impl AsyncFn(&str, u64, Option<u64>) -> Result<Ended>,
+        impl Fn(&str, &Error),
+    ),
+) -> Vec<Error> {
+    let mut failed = Vec::new();
+    for (name, result) in ends.iter().rev() {
+        let row = rows.iter_mut().find(|row| row.service == *name);
+        let (Ok(ended), Some(row)) = (result, row) else {
+            continue;
+        };
+        let stays = match (ended.result, ended.before) {
+            (ServiceResult::Completed, _) => "a one-shot service is not undone",
+            (ServiceResult::Rolled, None) => "it stays: no earlier version ran",
+            (ServiceResult::Rolled, Some(_)) if *interrupted.borrow() => {
+                "interrupted before it was undone"
+            }
+            (ServiceResult::Rolled, Some(before)) => {
+                let undone = undo(name, before, ended.revision).await;
+                if let Err(error) = taken_back(row, undone) {
+                    report(name, &error);
+                    failed.push(error);
+                }
+                continue;
+            }
+            _ => continue,
+        };
+        note(row, stays);
+    }
+    failed
 }
 
 /// Whether a service has failed. One that is paused waits for a person, and nothing is undone.

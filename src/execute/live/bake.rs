@@ -2,13 +2,14 @@
 
 use std::{future::pending, time::Duration};
 
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::{Live, Sets, gates::others_changed, watchers::Watchers};
+use super::{Live, Sets, gates::others_changed};
 use crate::{
-    analysis::{Verdict, judge},
+    analysis::Verdict,
     context::ServiceContext,
     docker::{engine::Engine, watch::Watch},
+    drain::watchers::Watchers,
     error::Result,
     figures::Moment,
     model::{Baked, Desired, Facts, Goal, Replica, Run, Shift},
@@ -17,7 +18,7 @@ use crate::{
     settings::{Analysis, NoData},
 };
 
-/// The pause between two requests to the proxy, and between two looks at the figures.
+/// The pause between two requests to the proxy.
 const ASK_EVERY: Duration = Duration::from_millis(500);
 /// When a new replica fails.
 const LIVE: &str = "after the cutover";
@@ -237,7 +238,7 @@ impl<'a> Judging<'a> {
         };
         let verdict = &mut self.verdict;
         tokio::select! {
-            why = first_verdict(engine, watchers, (self.analysis, old_until), verdict) => why,
+            why = watchers.first_failure(engine, (self.analysis, old_until), verdict) => why,
             why = ask::first_failure(&mut self.measurements) => why,
         }
     }
@@ -250,28 +251,6 @@ impl<'a> Judging<'a> {
         match self.verdict {
             Verdict::NoData(why) if self.measurements.is_empty() => Some(why),
             _ => lacking.find_map(|own| own),
-        }
-    }
-}
-
-/// Completes with the reason when the figures fail the analysis. `verdict` is that of the last look.
-async fn first_verdict(
-    engine: &Engine,
-    watchers: &mut Watchers,
-    (analysis, old_until): (&Analysis, Moment),
-    verdict: &mut Verdict,
-) -> String {
-    // In a pause the old replicas answer too.
-    let only_new = old_until == Moment::Cutover;
-    loop {
-        sleep(ASK_EVERY).await;
-        watchers.look(engine, only_new).await;
-        let samples = &watchers.samples;
-        let old = samples.between(false, Moment::Start, old_until);
-        let new = samples.between(true, Moment::Cutover, Moment::Bake);
-        *verdict = judge(analysis, old.as_ref(), new.as_ref());
-        if let Verdict::Fail(why) = verdict {
-            return why.clone();
         }
     }
 }

@@ -12,11 +12,11 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     Live, MARGIN, Sets,
     traffic::{serving, until_one_fails},
-    watchers::start_watchers,
 };
 use crate::{
     compose::command,
     docker::{engine::Engine, watch::Watch},
+    drain::watchers::start_all,
     error::Result,
     event::Event,
     model::{ContainerId, Desired, Facts, Goal, Health, Replica, ServiceKey, Verdict},
@@ -39,7 +39,7 @@ impl Live<'_> {
         let undecided = pending.iter().map(undecided).max().unwrap_or_default();
         let deadline = self.ready_by(&sets.new) + undecided;
         let (engine, watch) = (self.run.engine, self.watch);
-        let mut watching = Box::pin(start_watchers(engine, self.unwatched(desired, sets)));
+        let mut watching = Box::pin(start_all(engine, self.unwatched(desired, sets)));
         let mut watchers = None;
         let live = sets
             .new

@@ -1,184 +1,11 @@
-//! Watchers of the replicas' traffic, and what they count by each turning point of the rollout.
-//!
-//! Figures never hold a rollout up and never fail it: what is not known at once is left out.
-
-use std::{collections::BTreeMap, time::Duration};
-
-use futures_util::{StreamExt, future::join_all};
-use tokio::{sync::watch, task::JoinHandle, time::timeout};
+//! Which replicas of a rollout are watched, and how.
 
 use super::{Live, Sets};
 use crate::{
-    docker::engine::Engine,
-    drain::{Watched, Watcher},
-    figures::{Moment, Sample, Samples, Spans},
-    model::{ContainerId, Desired, Observed, Replica, Run, Usage},
+    drain::{Watched, watchers::start_all},
+    figures::Spans,
+    model::{Desired, Observed, Replica, Run},
 };
-
-/// The longest wait for what the engine reports of a replica.
-const PATIENCE: Duration = Duration::from_millis(100);
-
-/// The watchers that run, and what they have counted.
-#[derive(Default)]
-pub(super) struct Watchers {
-    running: BTreeMap<ContainerId, Watcher>,
-    meters: BTreeMap<ContainerId, Meter>,
-    /// Those of new replicas that are being started.
-    starting: Vec<Starting>,
-    pub samples: Samples,
-}
-
-type Starting = (ContainerId, JoinHandle<First>);
-
-/// A watcher that has started, with the first sample of its replica.
-pub(super) type Started = (ContainerId, First);
-
-type First = (Watcher, Meter, Sample);
-
-/// Follows what a container uses; the engine reports it about once a second.
-pub(super) struct Meter {
-    following: JoinHandle<()>,
-    seen: watch::Receiver<Vec<Usage>>,
-}
-
-impl Meter {
-    fn start(engine: &Engine, id: &ContainerId) -> Self {
-        let (note, seen) = watch::channel(Vec::new());
-        let (engine, id) = (engine.clone(), id.clone());
-        let following = tokio::spawn(async move {
-            let mut all = engine.usages(&id);
-            while let Some(usage) = all.next().await {
-                // The first and the last.
-                note.send_modify(|seen| {
-                    seen.truncate(1);
-                    seen.push(usage);
-                });
-            }
-        });
-        Self { following, seen }
-    }
-
-    fn first(&self) -> Option<Usage> {
-        self.seen.borrow().first().copied()
-    }
-
-    fn last(&self) -> Option<Usage> {
-        self.seen.borrow().last().copied()
-    }
-}
-
-impl Drop for Meter {
-    fn drop(&mut self) {
-        self.following.abort();
-    }
-}
-
-impl Watchers {
-    pub fn add(&mut self, started: impl IntoIterator<Item = Started>, is_new: bool) {
-        for (id, (watcher, meter, first)) in started {
-            self.samples.begin(id.clone(), is_new, first);
-            self.meters.insert(id.clone(), meter);
-            self.running.insert(id, watcher);
-        }
-    }
-
-    /// Takes the watcher of a replica out, if it has one.
-    pub async fn take(&mut self, id: &ContainerId) -> Option<Watcher> {
-        let own = self.starting.extract_if(.., |own| own.0 == *id);
-        let own: Vec<_> = own.collect();
-        self.await_all(own).await;
-        self.running.remove(id)
-    }
-
-    fn has(&self, id: &ContainerId) -> bool {
-        self.running.contains_key(id) || self.starting.iter().any(|own| own.0 == *id)
-    }
-
-    async fn await_all(&mut self, starting: Vec<Starting>) {
-        for (id, starting) in starting {
-            let started = starting.await.ok().map(|own| (id, own));
-            self.add(started, true);
-        }
-    }
-
-    /// Ends the watchers of replicas that go.
-    pub async fn end(&mut self, ids: &[ContainerId]) {
-        for id in ids {
-            drop(self.take(id).await);
-        }
-    }
-
-    /// Notes the last counts of a replica.
-    pub fn drained(&mut self, id: &ContainerId, watcher: &Watcher) {
-        let sample = Sample {
-            wire: watcher.last_counted(),
-            ..Sample::default()
-        };
-        self.note(id, Moment::Drained, sample);
-    }
-
-    fn note(&mut self, id: &ContainerId, moment: Moment, mut sample: Sample) {
-        if let Some(meter) = self.meters.get(id) {
-            sample.usage = meter.last();
-            self.samples.uses_first(id, meter.first());
-        }
-        self.samples.note(id, moment, sample);
-    }
-
-    /// Notes what the replicas have answered and used by now.
-    pub async fn mark(&mut self, engine: &Engine, moment: Moment) {
-        self.sample(engine, moment, false).await;
-    }
-
-    /// The same while the new replicas are judged.
-    pub async fn look(&mut self, engine: &Engine, only_new: bool) {
-        self.sample(engine, Moment::Bake, only_new).await;
-    }
-
-    async fn sample(&mut self, engine: &Engine, moment: Moment, only_new: bool) {
-        let ended = self.starting.extract_if(.., |own| own.1.is_finished());
-        let ended: Vec<_> = ended.collect();
-        self.await_all(ended).await;
-        let samples = &self.samples;
-        let counts = |id: &ContainerId| !only_new || samples.is_new(id);
-        let running = self.running.iter_mut().filter(|own| counts(own.0));
-        let sampling = running.map(|(id, watcher)| async move {
-            let sample = match moment {
-                // Restarts are found by events, and a look comes every half second.
-                Moment::Bake => counts_alone(watcher).await,
-                _ => sample(engine, id, watcher).await,
-            };
-            (id.clone(), sample)
-        });
-        for (id, sample) in join_all(sampling).await {
-            self.note(&id, moment, sample);
-        }
-    }
-}
-
-/// The first sample of a replica whose state is known.
-async fn first_sample(replica: &Replica, watcher: &mut Watcher) -> Sample {
-    Sample {
-        restarts: u64::try_from(replica.restarts).unwrap_or(0),
-        is_oom_killed: replica.oom_killed,
-        ..counts_alone(watcher).await
-    }
-}
-
-async fn sample(engine: &Engine, id: &ContainerId, watcher: &mut Watcher) -> Sample {
-    let replica = timeout(PATIENCE, engine.replica(id)).await;
-    match replica.ok().and_then(Result::ok).flatten() {
-        Some(replica) => first_sample(&replica, watcher).await,
-        None => counts_alone(watcher).await,
-    }
-}
-
-async fn counts_alone(watcher: &mut Watcher) -> Sample {
-    Sample {
-        wire: watcher.counted().await,
-        ..Sample::default()
-    }
-}
 
 impl Live<'_> {
     /// Watches the replicas of both versions from the start of a run that goes on with a rollout.
@@ -189,15 +16,13 @@ impl Live<'_> {
         };
         let sets = Sets::of(desired, &observed);
         self.watch_new(&sets);
-        let started = start_watchers(self.run.engine, self.unwatched(desired, &sets)).await;
+        let started = start_all(self.run.engine, self.unwatched(desired, &sets)).await;
         self.memory.watchers.add(started, false);
     }
 
     /// The figures by the end of the run.
     pub async fn figures(&mut self) -> Spans {
-        let watchers = &mut self.memory.watchers;
-        watchers.mark(self.run.engine, Moment::End).await;
-        watchers.samples.spans()
+        self.memory.watchers.figures(self.run.engine).await
     }
 
     /// Old replicas without a watcher, and how to watch each.
@@ -212,28 +37,14 @@ impl Live<'_> {
             .collect()
     }
 
-    /// Starts the watchers of new replicas that are ready, in the background: the cutover does not wait for them.
     pub(super) fn watch_new(&mut self, sets: &Sets<'_>) {
-        let watchers = &self.memory.watchers;
         let routed = self.proxy.routes();
-        let new = sets
-            .new
-            .iter()
-            .filter(|new| !watchers.has(&new.id) && (routed || !new.borrows_network));
-        let all: Vec<Starting> = new
-            .map(|new| {
-                let (engine, watched) = (self.run.engine.clone(), self.watched(new));
-                let replica = (*new).clone();
-                let starting = tokio::spawn(async move {
-                    let mut watcher = Watcher::start_calmly(&engine, &replica, &watched).await;
-                    let meter = Meter::start(&engine, &replica.id);
-                    let first = first_sample(&replica, &mut watcher).await;
-                    (watcher, meter, first)
-                });
-                (new.id.clone(), starting)
-            })
-            .collect();
-        self.memory.watchers.starting.extend(all);
+        for new in &sets.new {
+            if !self.memory.watchers.has(&new.id) && (routed || !new.borrows_network) {
+                let watched = self.watched(new);
+                self.memory.watchers.begin(self.run.engine, new, watched);
+            }
+        }
     }
 
     pub(super) fn watched(&self, replica: &Replica) -> Watched {
@@ -253,17 +64,4 @@ impl Live<'_> {
             quiet: self.context.settings.drain_quiet,
         }
     }
-}
-
-pub(super) async fn start_watchers(
-    engine: &Engine,
-    watched: Vec<(Replica, Watched)>,
-) -> Vec<Started> {
-    let starting = watched.into_iter().map(|(replica, watched)| async move {
-        let meter = Meter::start(engine, &replica.id);
-        let mut watcher = Watcher::start(engine, &replica, &watched).await;
-        let first = first_sample(&replica, &mut watcher).await;
-        (replica.id, (watcher, meter, first))
-    });
-    join_all(starting).await
 }
