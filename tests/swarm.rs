@@ -25,6 +25,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// A rollout drains twice, and Traefik polls.
 const LONGEST: Duration = Duration::from_secs(240);
 
+/// Without requests a drain ends at once.
+const LONG_DRAIN: &[&str] = &["--settle", "5s"];
+
 const STACK: &str = r#"
 services:
   traefik:
@@ -49,6 +52,7 @@ services:
 
   web:
     image: rollout-demo:$TAG
+    environment: { ERROR_EVERY: "$ERROR_EVERY" }
     networks: [front]
     stop_grace_period: 4s
     deploy:
@@ -100,6 +104,7 @@ impl Stack {
             .set("IMAGE", image())
             .set("REPLICAS", replicas)
             .set("REFRESH", 2)
+            .set("ERROR_EVERY", 0)
             .set("ORDER", "stop-first")
             .set("PLAIN", "v1")
             .set("TAG", "v1")
@@ -173,6 +178,17 @@ impl Stack {
 
     async fn rollout(&self, arguments: &[&str]) -> Run {
         self.start(arguments).wait_for(LONGEST).await
+    }
+
+    /// A rollout to v2 in whose first drain Swarm replaces the task of another service.
+    async fn restarted_in_drain(&mut self, other: &str) -> Run {
+        self.project.set("TAG", "v2");
+        let mut running = self.start(&[LONG_DRAIN, &["web"]].concat());
+        running.comes_after("cutover", "drain").await;
+        let name = format!("{}_{other}", self.project.name);
+        let update = ["service", "update", "--force", "--detach=true", &name];
+        self.project.docker(&update).await;
+        running.wait_for(LONGEST).await
     }
 
     /// The tasks that are to run, by id.
@@ -307,15 +323,23 @@ async fn fewer_replicas_of_the_same_version_lose_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_socket_proxy_that_is_replaced_in_a_rollout_is_found_again() {
     let mut stack = Stack::up(1).await;
-    stack.project.set("TAG", "v2");
-    let mut running = stack.start(&["web"]);
-    running.comes_after("cutover", "drain").await;
-    let name = format!("{}_socket-proxy", stack.project.name);
-    let update = ["service", "update", "--force", "--detach=true", &name];
-    stack.project.docker(&update).await;
-    let run = running.wait_for(LONGEST).await;
+    let load = stack.load();
+    let run = stack.restarted_in_drain("socket-proxy").await;
+    load.goes_on_for(100).await;
+    let report = load.stop().await;
     run.code(0);
+    assert!(report.nothing_lost(), "{report}\n{}", run.text);
     assert_eq!(stack.version().await.as_deref(), Some("v2"));
+    stack.settled().await;
+}
+
+/// Requests are lost while no Traefik runs, by a rollout as without one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_traefik_that_is_replaced_in_a_rollout_is_found_again() {
+    let mut stack = Stack::up(1).await;
+    let run = stack.restarted_in_drain("traefik").await;
+    run.code(0);
+    stack.answers("v2").await;
     stack.settled().await;
 }
 
@@ -436,7 +460,7 @@ async fn killed_from_the_update_on_it_goes_on() {
 async fn a_twin_that_is_removed_from_outside_gives_the_traffic_back() {
     let mut stack = Stack::up(2).await;
     stack.project.set("TAG", "v2");
-    let mut running = stack.start(&["web"]);
+    let mut running = stack.start(&[LONG_DRAIN, &["web"]].concat());
     running.comes_after("cutover", "drain").await;
     running.kill().await;
     let twin = format!("{}_web-rollout-twin", stack.project.name);

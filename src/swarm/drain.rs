@@ -7,13 +7,14 @@ use futures_util::future::{join, join_all};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    live::{Live, Seen},
-    plan::Side,
+    live::{Live, PAUSE, Seen},
+    plan::{Side, Stage},
+    tasks::{Health, health},
 };
 use crate::{
     docker::engine::swarm::{ServiceSpec, Task},
     drain::{Watched, Watcher, drain, report, watchers::start_all},
-    error::Result,
+    error::{Error, Result},
     event::Event,
     figures::Spans,
     model::{ContainerId, Replica},
@@ -53,8 +54,28 @@ impl Live<'_> {
         let settle = self.settle(seen).await;
         let here = places.here.iter();
         let here = join_all(here.map(|own| self.drain_here(own, &watched, settle)));
-        let (here, ()) = join(here, self.wait_elsewhere(side, seen, places.elsewhere)).await;
-        here.into_iter().collect()
+        let drained = join(here, self.wait_elsewhere(side, seen, places.elsewhere));
+        // From the update on, the way back is the longer one.
+        let may_fail = side == Side::Service && seen.observed.claim == Some(Stage::Cutover);
+        tokio::select! {
+            (here, ()) = drained => here.into_iter().collect(),
+            error = self.twin_failure(), if may_fail => Err(error),
+        }
+    }
+
+    /// Completes with the reason when a task of the twin fails.
+    async fn twin_failure(&self) -> Error {
+        loop {
+            sleep(PAUSE).await;
+            if let Ok(Some((own, tasks))) = self.tasks_of(Side::Twin).await
+                && let Health::Failed(why) = health(&tasks, own.spec.replicas())
+            {
+                let service = &self.key.service;
+                let error =
+                    Error::failed(format!("the new version of {service} has failed: {why}"));
+                return self.with_logs(error, &tasks).await;
+            }
+        }
     }
 
     /// What the tasks on this node have answered and used; `None` without a proxy.

@@ -38,7 +38,7 @@ use crate::{
 };
 
 /// Between two looks at tasks.
-const PAUSE: Duration = Duration::from_millis(250);
+pub const PAUSE: Duration = Duration::from_millis(250);
 /// Swarm's own default for how long a task is watched after its update.
 const MONITOR: Duration = Duration::from_secs(5);
 
@@ -327,7 +327,7 @@ impl Live<'_> {
     }
 
     /// Adds what a task has logged that failed on this node.
-    async fn with_logs(&self, mut error: Error, tasks: &[Task]) -> Error {
+    pub(super) async fn with_logs(&self, mut error: Error, tasks: &[Task]) -> Error {
         let container = |own: &&Task| !own.status.container_status.container.is_empty();
         let mut unwell = tasks.iter().filter(|own| !own.runs());
         if let Some(task) = unwell.find(container) {

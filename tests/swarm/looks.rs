@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use testbed::eventually;
 
-use super::{LIMIT, Stack};
+use super::{LIMIT, LONG_DRAIN, Stack};
 
 impl Stack {
     /// The status of a service, as JSON, with its exit code.
@@ -80,7 +80,7 @@ async fn an_unfinished_rollout_is_shown_with_what_goes_on() {
     let mut stack = Stack::up(2).await;
     let name = stack.project.name.clone();
     stack.project.set("TAG", "v2");
-    let mut running = stack.start(&["web"]);
+    let mut running = stack.start(&[LONG_DRAIN, &["web"]].concat());
     running.comes_after("cutover", "drain").await;
     running.kill().await;
     let (status, code) = stack.status("web").await;
@@ -126,5 +126,28 @@ async fn a_task_that_fails_in_the_bake_gives_the_traffic_back() {
     assert_eq!(stack.version().await.as_deref(), Some("v1"));
     assert_eq!(stack.tasks().await, before);
     stack.project.set("TAG", "v1");
+    stack.settled().await;
+}
+
+/// It is healthy, and answers every tenth request with an error.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_whose_answers_fail_in_the_bake_gives_the_traffic_back_with_its_figures() {
+    let mut stack = Stack::up(1).await;
+    let load = stack.load();
+    load.goes_on_for(300).await;
+    stack.project.set("TAG", "v2").set("ERROR_EVERY", 10);
+    let before = stack.tasks().await;
+    let run = stack.rollout(&["--bake", "60s", "web"]).await;
+    let report = load.stop().await;
+    run.code(1);
+    assert!(run.failure().contains("requests failed"), "{}", run.text);
+    assert_eq!(run.begun("update"), 0, "{}", run.text);
+    let figures = run.event("figures").unwrap();
+    let failed = figures["during"]["new"]["failed"].as_u64();
+    assert!(failed.is_some_and(|own| own > 0), "{figures}");
+    assert!(report.first_answer_of("v2").is_some(), "{report}");
+    assert_eq!(stack.version().await.as_deref(), Some("v1"));
+    assert_eq!(stack.tasks().await, before);
+    stack.project.set("TAG", "v1").set("ERROR_EVERY", 0);
     stack.settled().await;
 }
