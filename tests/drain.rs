@@ -1,6 +1,6 @@
 //! What an old replica still has to answer when the traffic moves, through the real Traefik.
 
-mod client;
+pub mod client;
 
 use std::time::{Duration, Instant};
 

@@ -1,21 +1,19 @@
 //! Tasks on this node are drained by their sockets: as long as their last answers take, and no longer.
 
 use super::{LONGEST, Stack};
-use testbed::http;
+use crate::drain::client::ask;
 
 /// The service's stop_grace_period of 4 s would have cut it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_longer_than_the_grace_period_is_answered() {
     let mut stack = Stack::up(1).await;
     stack.project.set("TAG", "v2");
-    let (port, host) = (stack.port, stack.host);
     let mut running = stack.start(&["web"]);
     running.reaches("step_started", "cutover").await;
-    let long = tokio::spawn(async move { http::get(port, host, "/?wait=12s").await });
+    let long = ask(stack.port, "/?wait=12s");
     let run = running.wait_for(LONGEST).await;
     run.code(0);
-    let answer = long.await.unwrap().expect("the long request was cut");
-    assert!(answer.status().is_success(), "{answer:?}");
+    assert_eq!(long.await.unwrap().status, 200);
     assert!(
         run.events.iter().any(|own| own["event"] == "draining"),
         "{}",
@@ -31,19 +29,14 @@ async fn a_request_longer_than_the_grace_period_is_answered() {
 async fn a_request_that_goes_on_ends_the_drain_at_its_timeout_and_the_report_says_so() {
     let mut stack = Stack::up(1).await;
     stack.project.set("TAG", "v2");
-    let (port, host) = (stack.port, stack.host);
     let mut running = stack.start(&["--drain-timeout", "2s", "web"]);
     running.reaches("step_started", "cutover").await;
-    let long = tokio::spawn(async move { http::get(port, host, "/?wait=60s").await });
+    let long = ask(stack.port, "/?wait=60s");
     let run = running.wait_for(LONGEST).await;
     run.code(0);
     let mut drained = run.events.iter().filter(|own| own["event"] == "drained");
     assert_eq!(drained.next().unwrap()["how"], "timed_out", "{}", run.text);
     assert!(run.text.contains("--drain-timeout"), "{}", run.text);
-    assert!(
-        long.await
-            .unwrap()
-            .is_none_or(|own| !own.status().is_success())
-    );
+    assert_ne!(long.await.map_or(0, |own| own.status), 200);
     stack.settled().await;
 }
