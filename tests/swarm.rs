@@ -35,7 +35,7 @@ services:
     command:
       - --providers.swarm.endpoint=tcp://socket-proxy:2375
       - --providers.swarm.exposedbydefault=false
-      - --providers.swarm.refreshseconds=$REFRESH
+      - --providers.swarm.refreshseconds=2
       - --providers.swarm.constraints=Label(`stack`,`${STACK}`)
       - --providers.providersthrottleduration=500ms
       - --entrypoints.web.address=:80
@@ -103,7 +103,6 @@ impl Stack {
             .set("PORT", port)
             .set("IMAGE", image())
             .set("REPLICAS", replicas)
-            .set("REFRESH", 2)
             .set("ERROR_EVERY", 0)
             .set("ORDER", "stop-first")
             .set("PLAIN", "v1")
@@ -239,12 +238,8 @@ impl Drop for Stack {
 /// Rolls to the other version under keep-alive clients, requests of three seconds and a WebSocket; beside it, what Swarm's
 /// own update loses in both orders.
 async fn rolls_without_loss(replicas: u32, refresh: u32) {
-    let mut stack = Stack::up(replicas).await;
-    if refresh != 2 {
-        stack.project.set("REFRESH", refresh);
-        stack.deploy().await;
-        stack.answers("v1").await;
-    }
+    let file = STACK.replace("refreshseconds=2", &format!("refreshseconds={refresh}"));
+    let mut stack = Stack::with(&file, "localhost", replicas).await;
     let load = stack.load();
     stack.project.set("TAG", "v2");
     let run = stack.rollout(&["web"]).await;
