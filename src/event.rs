@@ -32,6 +32,15 @@ impl Side {
     }
 }
 
+/// Which batch of a rolling update a step is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Batch {
+    /// From 1 on.
+    pub batch: u16,
+    /// How many there are.
+    pub batches: u16,
+}
+
 /// What became of one service of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -178,6 +187,9 @@ pub enum Event {
         /// The longest that a wait takes; `None` for a step that is no wait.
         #[serde(skip_serializing_if = "Option::is_none")]
         limit_ms: Option<u64>,
+        /// Of a rolling update.
+        #[serde(flatten)]
+        batch: Option<Batch>,
     },
     StepFinished {
         step: &'static str,

@@ -122,6 +122,10 @@ fn of_steps() -> Vec<Event> {
             step,
             replicas: Vec::new(),
             limit_ms: Some(1),
+            batch: Some(Batch {
+                batch: 1,
+                batches: 2,
+            }),
         },
         Event::StepFinished { step, ms: 1 },
         Event::StepFailed {

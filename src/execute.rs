@@ -19,8 +19,8 @@ use self::decide::{OnFailure, OnSignal};
 pub(crate) use self::end::{PREVIEWED, UNROUTED, error as failure};
 use crate::{
     error::{Error, Outcome, Result},
-    event::{Event, Events, Side},
-    model::{Baked, Desired, Facts, Observed, Phase, Reason},
+    event::{Batch, Event, Events, Side},
+    model::{Baked, Desired, Facts, Goal, Observed, Phase, Reason},
     plan::{self, Next, Step},
     retry,
 };
@@ -185,10 +185,12 @@ impl Running<'_> {
         let goes_on = self.bakes_on && step.is_watch();
         if step.is_reported(self.desired.routed) && !goes_on {
             let limit = self.world.limit(step, &self.desired, observed);
+            let batch = plan::batch_of(step, &self.desired, observed);
             self.events.emit(Event::StepStarted {
                 step: step.name(),
                 replicas: step.replicas(observed),
                 limit_ms: limit.map(|limit| limit.as_millis() as u64),
+                batch: batch.map(|(batch, batches)| Batch { batch, batches }),
             });
         }
         let started = Instant::now();

@@ -194,6 +194,7 @@ mod tests {
     use super::*;
     use crate::{
         model::{Goal, Limits, Order, Reason, RolloutId},
+        plan::batch_of,
         plan::simulator::{Simulator, WELL, old, replica},
     };
 
@@ -268,6 +269,49 @@ mod tests {
             "release",
         ];
         assert_eq!(walked(&mut preview), steps);
+    }
+
+    #[test]
+    fn where_old_replicas_of_a_batch_stop_first_the_hold_hides_them_beside_the_new_ones() {
+        let limits = Limits {
+            parallelism: 1,
+            surge: 0,
+            unavailable: 1,
+            order: Order::StopFirst,
+        };
+        let olds = ["shop-web-1", "shop-web-2"].map(old).into();
+        let mut preview = Simulator::new(olds, 2, true, WELL).rolling(limits).preview;
+        preview.names = vec!["shop-web-1".to_owned(), "shop-web-2".to_owned()];
+        let steps = walked(&mut preview);
+        assert_eq!(steps[0], "hold old:shop-web-1 shop-web-1 shop-web-2");
+    }
+
+    #[test]
+    fn each_step_of_a_rolling_update_is_about_a_batch() {
+        let (first, last) = ("ready 1 shift 1 confirm 1", "ready 2 cutover 2 confirm 2");
+        let beside = format!("create 1 {first} drain 1 stop 1 create 2 {last} drain 2 stop 2");
+        let before = format!("drain 1 stop 1 create 1 {first} drain 2 stop 2 create 2 {last}");
+        for (order, surge, expected) in [
+            (Order::StartFirst, 1, beside),
+            (Order::StopFirst, 0, before),
+        ] {
+            let limits = Limits {
+                parallelism: 1,
+                surge,
+                unavailable: 1 - surge,
+                order,
+            };
+            let world = Simulator::new(["a", "b"].map(old).into(), 2, true, WELL);
+            let mut preview = world.rolling(limits).preview;
+            preview.names = ["web-1", "web-2"].map(str::to_owned).into();
+            let mut about = Vec::new();
+            while let Next::Step(step) = preview.next() {
+                let batch = batch_of(&step, &preview.desired, &preview.observed);
+                about.extend(batch.map(|(batch, _)| format!("{} {batch}", step.name())));
+                preview.apply(&step);
+            }
+            assert_eq!(about.join(" "), expected, "{order:?}");
+        }
     }
 
     #[test]

@@ -50,6 +50,7 @@ impl Run {
                 step,
                 replicas: Vec::new(),
                 limit_ms: None,
+                batch: None,
             };
             self.add(service, from, started);
             self.add(
@@ -204,6 +205,7 @@ fn failed() -> Run {
         step,
         replicas: Vec::new(),
         limit_ms: Some(60_000),
+        batch: None,
     };
     run.add("web", 1700, started);
     let reason = "web-2 <exited>".to_owned();
@@ -345,6 +347,7 @@ fn a_step_that_never_ends_and_a_refusal_before_any_service_are_on_the_page() {
         step,
         replicas: Vec::new(),
         limit_ms: None,
+        batch: None,
     };
     run.add("web", 1000, started);
     run.fails("", 3000);

@@ -153,6 +153,7 @@ mod tests {
                 step: "create",
                 replicas: Vec::new(),
                 limit_ms: None,
+                batch: None,
             },
             Event::Compose {
                 line: "Container shop-web-2  \u{1b}[32mCreated\u{1b}[0m".to_owned(),

@@ -64,6 +64,7 @@ fn step(step: &'static str) -> Event {
         step,
         replicas: Vec::new(),
         limit_ms: None,
+        batch: None,
     }
 }
 

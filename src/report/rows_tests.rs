@@ -33,6 +33,7 @@ fn waits(step: &'static str) -> Event {
         step,
         replicas: vec!["shop-web-1".to_owned()],
         limit_ms: Some(60_000),
+        batch: None,
     }
 }
 

@@ -315,6 +315,7 @@ mod tests {
             step: "ready",
             replicas: Vec::new(),
             limit_ms: None,
+            batch: None,
         };
         for service in ["web", "worker"] {
             shown(&mut screens, service, waits());
@@ -408,6 +409,7 @@ mod tests {
             step: "pull",
             replicas: Vec::new(),
             limit_ms: None,
+            batch: None,
         };
         shown(&mut screens, "web", pull);
         let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1100);
