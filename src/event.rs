@@ -304,6 +304,10 @@ pub enum Event {
         hint: Option<String>,
         /// The last lines of the container or the hook that failed.
         logs: Vec<String>,
+        /// From the stop of the old replicas until they served again, where they were stopped first. `None` also where
+        /// nothing serves.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        gap_ms: Option<u64>,
         /// Whether the rollout is left between two steps, and a later run goes on with it.
         #[serde(skip)]
         is_open: bool,

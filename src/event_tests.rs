@@ -107,6 +107,14 @@ fn of_stacks() -> Vec<Event> {
             file: text(),
             variables: vec![text()],
         },
+        Event::Failed {
+            message: text(),
+            code: 1,
+            gap_ms: Some(1),
+            is_open: false,
+            hint: None,
+            logs: Vec::new(),
+        },
         Event::Paused {
             message: text(),
             code: 5,

@@ -87,6 +87,7 @@ impl Run {
         let event = Event::Failed {
             message: "new replica web-2 <exited> with code 1".to_owned(),
             code: 1,
+            gap_ms: None,
             is_open: false,
             hint: Some("docker logs web-2 && rollout web".to_owned()),
             logs: vec![

@@ -177,6 +177,7 @@ mod tests {
             Event::Failed {
                 message: "it died".to_owned(),
                 code: 1,
+                gap_ms: None,
                 is_open: false,
                 hint: Some("fix it".to_owned()),
                 logs: vec!["last words".to_owned()],

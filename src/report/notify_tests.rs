@@ -20,6 +20,7 @@ fn failed(code: Outcome) -> Event {
     Event::Failed {
         message: "it <died> & is gone".to_owned(),
         code: code as u8,
+        gap_ms: None,
         is_open: false,
         hint: Some("fix it".to_owned()),
         logs: vec!["PASSWORD=s3cret".to_owned()],
@@ -31,6 +32,7 @@ fn in_part() -> Event {
     Event::Failed {
         message: "2 of 4 batches failed".to_owned(),
         code: Outcome::Failed as u8,
+        gap_ms: None,
         is_open: true,
         hint: None,
         logs: Vec::new(),

@@ -55,6 +55,7 @@ fn failed() -> Event {
     Event::Failed {
         message: "broken".to_owned(),
         code: 1,
+        gap_ms: None,
         is_open: false,
         hint: None,
         logs: Vec::new(),

@@ -207,6 +207,7 @@ fn fails(run: &mut Run) {
     run.event(Event::Failed {
         message: format!("{ill}; the old version serves"),
         code: 1,
+        gap_ms: None,
         is_open: false,
         hint: Some("fix the problem and run `rollout web` again".to_owned()),
         logs: vec![

@@ -202,6 +202,7 @@ mod tests {
         let failed = Event::Failed {
             message: "broken".to_owned(),
             code: 1,
+            gap_ms: None,
             is_open: false,
             hint: Some("fix it".to_owned()),
             logs: vec!["last words".to_owned()],
@@ -259,6 +260,7 @@ mod tests {
         let failed = Event::Failed {
             message: "broken".to_owned(),
             code: 1,
+            gap_ms: None,
             is_open: false,
             hint: None,
             logs: Vec::new(),
@@ -380,6 +382,7 @@ mod tests {
         let failed = Event::Failed {
             message: "broken".to_owned(),
             code: 1,
+            gap_ms: None,
             is_open: false,
             hint: None,
             logs: Vec::new(),

@@ -178,9 +178,8 @@ impl Live<'_> {
     }
 
     /// The result of a watch that has passed without enough requests for the analysis.
-    fn without_data(&mut self, what: &str, why: &str) -> Baked {
+    fn without_data(&self, what: &str, why: &str) -> Baked {
         if self.no_data_fails() {
-            self.memory.failed_at = Some(Instant::now());
             return Baked::Failed(format!("the analysis has no data: {why}"));
         }
         let notice = format!("{what} passes, not analysed in full: {why}");
