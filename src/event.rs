@@ -381,13 +381,16 @@ pub struct PlannedStep {
     pub step: &'static str,
     /// The names of the replicas that it acts on, or that it hides; empty for all.
     pub replicas: Vec<String>,
+    /// Of a change of routes: those that are old. They are the first of `replicas`, and a new one may have the same name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub old: Vec<String>,
     /// Of a shift: what the new version gets, in per cent of the traffic.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub percent: Option<u16>,
     /// Of a shift that is a preview: which requests the new version gets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preview: Option<String>,
-    /// The longest that a pause takes; `None` for one that a person ends.
+    /// The longest that a pause, a bake or a watch takes; `None` for a pause that a person ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit_ms: Option<u64>,
 }
@@ -397,6 +400,7 @@ impl PlannedStep {
         Self {
             step,
             replicas,
+            old: Vec::new(),
             percent: None,
             preview: None,
             limit_ms: None,

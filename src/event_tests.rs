@@ -43,6 +43,7 @@ fn of_runs() -> Vec<Event> {
                 ..Change::of("label")
             }],
             steps: vec![PlannedStep {
+                old: vec![text()],
                 percent: Some(10),
                 limit_ms: Some(1),
                 ..PlannedStep::new("shift", Vec::new())

@@ -16,9 +16,18 @@ pub struct Preview {
     pub names: Vec<String>,
 }
 
+/// The names of the replicas that a step acts on, or that it hides.
+#[derive(Debug, Default)]
+pub struct Names {
+    /// The old ones that a change of routes hides.
+    pub old: Vec<String>,
+    /// The others.
+    pub other: Vec<String>,
+}
+
 impl Preview {
     /// The reported steps to the end with the names of the replicas that each acts on, and how it ends without success.
-    pub fn walk(&mut self) -> (Vec<(Step, Vec<String>)>, Option<Failure>) {
+    pub fn walk(&mut self) -> (Vec<(Step, Names)>, Option<Failure>) {
         let mut steps = Vec::new();
         loop {
             match self.next() {
@@ -43,9 +52,9 @@ impl Preview {
     }
 
     /// For a change of routes, the replicas that it hides and that were not hidden before.
-    fn acts_on(&self, step: &Step) -> Vec<String> {
-        match step {
-            Step::Route(phase) => self.hidden_by(*phase),
+    fn acts_on(&self, step: &Step) -> Names {
+        let other = match step {
+            Step::Route(phase) => return self.hidden_by(*phase),
             Step::Create { replicas } => {
                 let (new, _) = self.observed.split(&self.desired.rollout);
                 let names = self.names.iter().take(*replicas as usize);
@@ -58,25 +67,32 @@ impl Preview {
             }
             Step::Rename { names } => names.iter().map(|(_, name)| name.clone()).collect(),
             _ => step.replicas(&self.observed),
+        };
+        Names {
+            other,
+            ..Names::default()
         }
     }
 
-    fn hidden_by(&self, phase: Phase) -> Vec<String> {
+    fn hidden_by(&self, phase: Phase) -> Names {
         let plan = route_plan(phase, &self.desired, &self.observed);
-        let (new, _) = self.observed.split(&self.desired.rollout);
+        let (new, old) = self.observed.split(&self.desired.rollout);
         let rollout = Target::Rollout(self.desired.rollout.clone());
         // They are hidden from their creation on.
         let to_come = self.names.iter().filter(|_| new.is_empty());
         let to_come = to_come.filter(|_| plan.is_hidden(&rollout));
         let claim = self.observed.claim.as_ref();
         let was_hidden = |own: &Replica| claim.is_some_and(|claim| claim.plan.hides(own));
-        let there = self.observed.replicas.iter();
-        let there = there.filter(|own| plan.hides(own) && !was_hidden(own));
-        let there = there.map(Replica::target_name);
-        there
-            .chain(to_come.map(String::as_str))
-            .map(str::to_owned)
-            .collect()
+        let hidden = |all: &[&Replica]| -> Vec<String> {
+            let all = all.iter();
+            let all = all.filter(|own| plan.hides(own) && !was_hidden(own));
+            all.map(|own| own.target_name().to_owned()).collect()
+        };
+        let to_come: Vec<String> = to_come.cloned().collect();
+        Names {
+            old: hidden(&old),
+            other: [hidden(&new), to_come].concat(),
+        }
     }
 
     /// What a step makes of the world.
@@ -211,8 +227,10 @@ mod tests {
     fn walked(preview: &mut Preview) -> Vec<String> {
         let (steps, end) = preview.walk();
         assert_eq!(end, None, "{steps:?}");
-        let line = |(step, names): &(Step, Vec<String>)| {
-            let words = std::iter::once(step.name()).chain(names.iter().map(String::as_str));
+        let line = |(step, names): &(Step, Names)| {
+            let old = names.old.iter().map(|own| format!("old:{own}"));
+            let words = std::iter::once(step.name().to_owned()).chain(old);
+            let words = words.chain(names.other.iter().cloned());
             words.collect::<Vec<_>>().join(" ")
         };
         steps.iter().map(line).collect()
@@ -225,7 +243,7 @@ mod tests {
             "hold shop-web-1",
             "create shop-web-1",
             "ready shop-web-1",
-            "cutover a b",
+            "cutover old:a old:b",
             "confirm",
             "drain a b",
             "stop a b",
@@ -254,13 +272,13 @@ mod tests {
             "hold shop-web-1 shop-web-2",
             "create shop-web-1",
             "ready shop-web-1",
-            "shift a",
+            "shift old:a",
             "confirm",
             "drain a",
             "stop a",
             "create shop-web-2",
             "ready shop-web-2",
-            "cutover b",
+            "cutover old:b",
             "confirm",
             "drain b",
             "stop b",
@@ -332,13 +350,13 @@ mod tests {
         let rest = [
             "confirm",
             "ready web-new-1 web-new-2",
-            "shift b",
+            "shift old:b",
             "confirm",
             "drain b",
             "stop b",
             "create web-3",
             "ready web-3",
-            "cutover c",
+            "cutover old:c",
             "confirm",
             "drain c",
             "stop c",
