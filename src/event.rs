@@ -179,6 +179,10 @@ pub enum Event {
     Settled {
         /// True: it is finished. False: it is rolled back.
         forward: bool,
+        /// The revision that is live now; `None` where none is, or it is not recorded.
+        revision: Option<u64>,
+        /// Its image, as the Compose file named it.
+        image: Option<String>,
     },
     StepStarted {
         step: &'static str,

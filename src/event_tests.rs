@@ -74,19 +74,16 @@ fn of_runs() -> Vec<Event> {
             route: None,
             ms: 1,
         },
-        Event::Failed {
-            message: text(),
-            code: 1,
-            is_open: false,
-            hint: None,
-            logs: Vec::new(),
-        },
     ]
 }
 
 fn of_stacks() -> Vec<Event> {
     vec![
-        Event::Settled { forward: true },
+        Event::Settled {
+            forward: true,
+            revision: Some(1),
+            image: Some(text()),
+        },
         Event::StackStarted {
             services: vec![text()],
             parallel: 1,

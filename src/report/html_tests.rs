@@ -365,6 +365,27 @@ fn ended(report: &mut Report) -> Vec<String> {
 }
 
 #[test]
+fn a_page_of_a_rollout_that_was_settled_says_which_version_serves() {
+    let settled = |forward, live: Option<(u64, &str)>| {
+        let mut run = Run::opens(&["web"]);
+        let event = Event::Settled {
+            forward,
+            revision: live.map(|(revision, _)| revision),
+            image: live.map(|(_, image)| image.to_owned()),
+        };
+        run.add("web", 900, event);
+        run.page("rollout promote web")
+    };
+    let page = settled(true, Some((3, "app:v2")));
+    let title = "<title>web: the new version serves</title>";
+    has(&page, &[title, "<strong>app:v2</strong>", "revision 3"]);
+    let page = settled(false, Some((2, "app:v1")));
+    let title = "<title>web: the old version serves</title>";
+    has(&page, &[title, "<strong>app:v1</strong>", "revision 2"]);
+    has(&settled(false, None), &["<title>web: rolled back</title>"]);
+}
+
+#[test]
 fn the_page_is_written_at_the_end_and_takes_the_place_of_an_earlier_one() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("run.html");

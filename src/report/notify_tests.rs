@@ -73,7 +73,11 @@ fn step(step: &'static str) -> Event {
 #[test]
 fn each_end_has_its_kind_and_what_touched_nothing_has_none() {
     use Outcome as O;
-    let settled = |forward| Event::Settled { forward };
+    let settled = |forward| Event::Settled {
+        forward,
+        revision: Some(2),
+        image: Some("app:v2".to_owned()),
+    };
     for (events, kind) in [
         (vec![finished()], Some(Kind::Success)),
         (vec![settled(true)], Some(Kind::Success)),
