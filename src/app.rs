@@ -233,6 +233,7 @@ fn emit_failure(events: &Events, error: &Error) {
             code,
             hint,
             logs: error.logs.clone(),
+            gap_ms: error.gap_ms,
             is_open: error.is_open,
         },
     });

@@ -56,6 +56,8 @@ pub struct Error {
     pub scope: Option<Box<Scope>>,
     /// The rollout is left between two steps, and a later run goes on with it.
     pub is_open: bool,
+    /// Where the old replicas were stopped first: how long nothing served until replicas did again, in milliseconds.
+    pub gap_ms: Option<u64>,
 }
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -70,6 +72,7 @@ impl Error {
             check: None,
             scope: None,
             is_open: false,
+            gap_ms: None,
         }
     }
 

@@ -32,6 +32,15 @@ impl Side {
     }
 }
 
+/// Which batch of a rolling update a step is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Batch {
+    /// From 1 on.
+    pub batch: u16,
+    /// How many there are.
+    pub batches: u16,
+}
+
 /// What became of one service of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -170,6 +179,10 @@ pub enum Event {
     Settled {
         /// True: it is finished. False: it is rolled back.
         forward: bool,
+        /// The revision that is live now; `None` where none is, or it is not recorded.
+        revision: Option<u64>,
+        /// Its image, as the Compose file named it.
+        image: Option<String>,
     },
     StepStarted {
         step: &'static str,
@@ -178,6 +191,9 @@ pub enum Event {
         /// The longest that a wait takes; `None` for a step that is no wait.
         #[serde(skip_serializing_if = "Option::is_none")]
         limit_ms: Option<u64>,
+        /// Of a rolling update.
+        #[serde(flatten)]
+        batch: Option<Batch>,
     },
     StepFinished {
         step: &'static str,
@@ -292,6 +308,10 @@ pub enum Event {
         hint: Option<String>,
         /// The last lines of the container or the hook that failed.
         logs: Vec<String>,
+        /// From the stop of the old replicas until they served again, where they were stopped first. `None` also where
+        /// nothing serves.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        gap_ms: Option<u64>,
         /// Whether the rollout is left between two steps, and a later run goes on with it.
         #[serde(skip)]
         is_open: bool,
@@ -365,13 +385,16 @@ pub struct PlannedStep {
     pub step: &'static str,
     /// The names of the replicas that it acts on, or that it hides; empty for all.
     pub replicas: Vec<String>,
+    /// Of a change of routes: those that are old. They are the first of `replicas`, and a new one may have the same name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub old: Vec<String>,
     /// Of a shift: what the new version gets, in per cent of the traffic.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub percent: Option<u16>,
     /// Of a shift that is a preview: which requests the new version gets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preview: Option<String>,
-    /// The longest that a pause takes; `None` for one that a person ends.
+    /// The longest that a pause, a bake or a watch takes; `None` for a pause that a person ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit_ms: Option<u64>,
 }
@@ -381,6 +404,7 @@ impl PlannedStep {
         Self {
             step,
             replicas,
+            old: Vec::new(),
             percent: None,
             preview: None,
             limit_ms: None,

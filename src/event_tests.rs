@@ -43,6 +43,7 @@ fn of_runs() -> Vec<Event> {
                 ..Change::of("label")
             }],
             steps: vec![PlannedStep {
+                old: vec![text()],
                 percent: Some(10),
                 limit_ms: Some(1),
                 ..PlannedStep::new("shift", Vec::new())
@@ -73,19 +74,16 @@ fn of_runs() -> Vec<Event> {
             route: None,
             ms: 1,
         },
-        Event::Failed {
-            message: text(),
-            code: 1,
-            is_open: false,
-            hint: None,
-            logs: Vec::new(),
-        },
     ]
 }
 
 fn of_stacks() -> Vec<Event> {
     vec![
-        Event::Settled { forward: true },
+        Event::Settled {
+            forward: true,
+            revision: Some(1),
+            image: Some(text()),
+        },
         Event::StackStarted {
             services: vec![text()],
             parallel: 1,
@@ -107,6 +105,14 @@ fn of_stacks() -> Vec<Event> {
             file: text(),
             variables: vec![text()],
         },
+        Event::Failed {
+            message: text(),
+            code: 1,
+            gap_ms: Some(1),
+            is_open: false,
+            hint: None,
+            logs: Vec::new(),
+        },
         Event::Paused {
             message: text(),
             code: 5,
@@ -122,6 +128,10 @@ fn of_steps() -> Vec<Event> {
             step,
             replicas: Vec::new(),
             limit_ms: Some(1),
+            batch: Some(Batch {
+                batch: 1,
+                batches: 2,
+            }),
         },
         Event::StepFinished { step, ms: 1 },
         Event::StepFailed {

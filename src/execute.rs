@@ -19,8 +19,8 @@ use self::decide::{OnFailure, OnSignal};
 pub(crate) use self::end::{PREVIEWED, UNROUTED, error as failure};
 use crate::{
     error::{Error, Outcome, Result},
-    event::{Event, Events, Side},
-    model::{Baked, Desired, Facts, Observed, Phase, Reason},
+    event::{Batch, Event, Events, Side},
+    model::{Baked, Desired, Facts, Goal, Observed, Phase, Reason},
     plan::{self, Next, Step},
     retry,
 };
@@ -61,7 +61,7 @@ pub struct Summary {
     /// From the change of the routing to its confirmation.
     pub cutover: Option<Duration>,
     pub live_at: Option<Instant>,
-    /// Where the old replicas were stopped first: from their stop until the new ones served.
+    /// Where the old replicas were stopped first: how long nothing served.
     pub gap: Option<Duration>,
     /// How long each step took, by its name.
     pub phases: BTreeMap<&'static str, u64>,
@@ -134,7 +134,7 @@ struct Running<'a> {
     summary: Summary,
     /// When the routing was changed last.
     routed_at: Option<Instant>,
-    /// When the first of the old replicas was stopped to make room.
+    /// Since when nothing serves: the first of the old replicas was stopped to make room, or the way back has begun there.
     stopped_at: Option<Instant>,
     /// Consecutive failures of the same step.
     failures: u32,
@@ -160,7 +160,11 @@ impl Running<'_> {
                 Next::Done => return Ok(None),
                 Next::Fail(failure) => {
                     let logs = self.world.take_logs();
-                    return Err(end::error(failure, &self.desired, &observed, logs));
+                    let gap = self.summary.gap.filter(|_| self.stopped_at.is_none());
+                    return Err(Error {
+                        gap_ms: gap.map(|gap| gap.as_millis() as u64),
+                        ..end::error(failure, &self.desired, &observed, logs)
+                    });
                 }
             }
         }
@@ -185,10 +189,12 @@ impl Running<'_> {
         let goes_on = self.bakes_on && step.is_watch();
         if step.is_reported(self.desired.routed) && !goes_on {
             let limit = self.world.limit(step, &self.desired, observed);
+            let batch = plan::batch_of(step, &self.desired, observed);
             self.events.emit(Event::StepStarted {
                 step: step.name(),
                 replicas: step.replicas(observed),
                 limit_ms: limit.map(|limit| limit.as_millis() as u64),
+                batch: batch.map(|(batch, batches)| Batch { batch, batches }),
             });
         }
         let started = Instant::now();
@@ -196,8 +202,7 @@ impl Running<'_> {
             (self.facts.confirmed, self.facts.confirm_expired) = (None, None);
             self.routed_at = (*step != Step::Route(Phase::Prepared)).then_some(started);
         }
-        let is_gap = self.desired.policy.batches.is_none();
-        if is_gap && decide::stops_early(step, &self.desired, self.facts.confirmed) {
+        if self.begins_gap(step) {
             self.stopped_at.get_or_insert(started);
         }
         match self.act(step, observed).await {
@@ -217,6 +222,16 @@ impl Running<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether nothing serves from here on: the old replicas are stopped first, or the new ones that replaced them are taken
+    /// out again.
+    fn begins_gap(&self, step: &Step) -> bool {
+        let is_back = matches!(self.desired.goal, Goal::Undo(_));
+        let is_out = matches!(step, Step::Route(Phase::RolledBack) | Step::Stop { .. });
+        let is_second = is_back && is_out && self.summary.gap.is_some();
+        let stops_early = decide::stops_early(step, &self.desired, self.facts.confirmed);
+        is_second || (stops_early && self.desired.policy.batches.is_none())
     }
 
     /// Does the step; `None` if a signal ended it and the rollout has to roll back.
@@ -286,8 +301,16 @@ impl Running<'_> {
                     ms,
                 },
             });
-        if end::ends_gap(step, &self.desired, &self.facts) {
-            self.summary.gap = self.stopped_at.take().map(|since| since.elapsed());
+        if end::ends_gap(step, &self.desired, &self.facts)
+            && let Some(since) = self.stopped_at.take()
+        {
+            let gap = self.summary.gap.get_or_insert_default();
+            *gap += since.elapsed();
+            if matches!(self.desired.goal, Goal::Undo(_)) {
+                let gap = gap.as_secs_f64();
+                let notice = format!("the old version runs again; nothing served for {gap:.1} s");
+                self.events.notice(notice);
+            }
         }
         if let (Step::Confirm(phase), Some(since)) = (step, self.routed_at)
             && self.facts.confirmed == Some(*phase)

@@ -114,6 +114,11 @@ impl Policy {
         self.shifts.get(index).copied()
     }
 
+    /// Whether this is the last batch of a rolling update.
+    pub fn is_last_batch(&self, batch: u16) -> bool {
+        self.batches.is_some_and(|batches| batches.last() == batch)
+    }
+
     /// Whether the new replicas are previewed in this phase.
     pub fn previews(&self, phase: Phase) -> bool {
         match phase {

@@ -14,7 +14,9 @@ mod walk;
 
 use std::{collections::BTreeSet, time::Duration};
 
-pub use self::route::{claim, next_batch, plan_to_confirm, route_plan, share_by_number, taken_out};
+pub use self::route::{
+    batch_of, claim, next_batch, plan_to_confirm, route_plan, share_by_number, taken_out,
+};
 use crate::model::{
     Batches, ContainerId, Desired, Facts, Goal, HookPhase, Milestone, Observed, Order, Phase,
     Reason, Replica, RolloutId,

@@ -77,20 +77,25 @@ fn command(prepared: &Prepared<'_>) -> String {
     let (run, context) = (&prepared.run, &prepared.context);
     let (name, on) = (&context.service.name, prepared.scope().on());
     let service = format!("{name}{on}");
-    match (context.purpose, run.back) {
+    match (context.purpose, run.set) {
         (Purpose::Settle, _) if context.settings.on_unfinished == OnUnfinished::Abort => {
             format!("rollout abort {service}")
         }
         (Purpose::Settle, _) => format!("rollout resume {service}"),
-        (Purpose::Roll, Some(_)) if run.restarts() => format!("rollout restart {service}"),
-        (Purpose::Roll, Some(back)) => format!("rollout undo {service} --to {}", back.number),
-        (Purpose::Roll, None) => {
-            match run.set {
-                None => format!("rollout {service}"),
-                // On one host alone it would write the variables too early.
-                Some(set) => format!("rollout {name}{}", set.options()),
-            }
+        // On one host alone it would write the variables too early.
+        (Purpose::Roll, Some(set)) if run.back.is_none() => {
+            format!("rollout {name}{}", set.options())
         }
+        (Purpose::Roll, _) => again(&service, run.undo_to(), run.restarts()),
+    }
+}
+
+/// The command that rolls a service to a recorded revision, or to what its Compose file says.
+fn again(service: &str, undo_to: Option<u64>, restarts: bool) -> String {
+    match undo_to {
+        Some(number) => format!("rollout undo {service} --to {number}"),
+        None if restarts => format!("rollout restart {service}"),
+        None => format!("rollout {service}"),
     }
 }
 

@@ -82,15 +82,52 @@ async fn each_step_has_its_share_and_promotions_lead_to_the_end_without_loss() {
         let next = stack.rollout(&["promote", "web"]).await;
         next.code(5);
         shares(&stack, "v2", 50.0).await;
-        let last = stack.rollout(&["promote", "web"]).await;
+        let last = ["promote", "web", "--report", "promoted.html"];
+        let last = stack.rollout(&last).await;
         last.code(0);
+        let page = std::fs::read_to_string(stack.path("promoted.html")).unwrap();
+        for said in ["web: the new version serves</title>", "rollout-demo:v2"] {
+            assert!(page.contains(said), "no {said:?} in\n{page}");
+        }
         let report = load.stop().await;
         assert_eq!(report.failed, 0, "{olds} {news}: {report}\n{}", last.text);
         stack.answers_steadily("v2").await;
         stack.settled(news.parse().unwrap()).await;
         let history = stack.rollout(&["history", "web"]).await;
         assert!(history.out.contains("v2"), "{}", history.out);
+        let one = ["history", "web", "--revision", "2", "--output", "json"];
+        let one = stack.rollout(&one).await;
+        let one: Value = serde_json::from_str(&one.out).unwrap();
+        assert!(one["figures"].is_object(), "{one}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promotion_that_fails_is_recorded_as_the_end_of_its_rollout() {
+    let mut stack = stack(
+        "[{ weight: 10%, pause: {} }, { weight: 50%, pause: 60s }]",
+        "",
+    );
+    stack.up("v1").await;
+    let before = stack.replicas("web").await;
+    stack.tag("v2");
+    stack.rollout(&["web"]).await.code(5);
+    let running = stack.start_rollout(&["promote", "web"]);
+    running.begins("pause", 1).await;
+    let new = stack.newest("web").await;
+    stack.docker(&["kill", &new]).await;
+    let run = running.wait().await;
+    run.code(1);
+    let hint = run.event("failed").unwrap()["hint"].to_string();
+    assert!(hint.contains("run `rollout web` again"), "{hint}");
+    is_back(&stack, &before).await;
+    let history = stack.rollout(&["history", "web"]).await;
+    assert!(
+        history.out.contains("failed: new replica"),
+        "{}",
+        history.out
+    );
+    assert!(!history.out.contains("did not end"), "{}", history.out);
 }
 
 #[tokio::test(flavor = "multi_thread")]

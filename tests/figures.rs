@@ -131,6 +131,7 @@ async fn without_requests_a_bake_passes_and_says_so_or_fails_where_that_is_asked
         "{}",
         run.text
     );
+    assert!(!run.text.contains("may have been lost"), "{}", run.text);
     let run = stack
         .rollout(&["--proxy", "traefik", "--bake", "2s", "web"])
         .await;

@@ -296,3 +296,25 @@ async fn an_unfinished_rollout_is_planned_first() {
         plan.out
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_of_batches_has_the_time_of_each_watch_and_tells_old_replicas_from_new_ones() {
+    let mut stack = Stack::relabelled("    scale: 2\n");
+    stack.up("v1").await;
+    stack.some_replicas(2).await;
+    stack.tag("v2");
+    let flags = "--strategy rolling --order stop-first --delay 30s";
+    let flags: Vec<&str> = ["plan", "web"]
+        .into_iter()
+        .chain(flags.split(' '))
+        .collect();
+    let run = stack.rollout(&flags).await;
+    run.code(10);
+    for said in ["    watch             30s\n", "hides old "] {
+        assert!(run.out.contains(said), "no {said:?} in\n{}", run.out);
+    }
+    let mut steps = plan(&run)["steps"].as_array().unwrap().iter();
+    let hold = steps.find(|own| own["step"] == "hold").unwrap();
+    let (old, all) = (sorted(&hold["old"]), sorted(&hold["replicas"]));
+    assert_eq!((old.len(), all.len()), (1, 3), "{hold}");
+}

@@ -2,7 +2,7 @@
 
 use nix::sys::signal::Signal;
 
-use testbed::{Container, Stack};
+use testbed::{Container, Run, Stack};
 
 const RECREATE: [&str; 3] = ["--strategy", "recreate", "web"];
 const UNROUTED: [&str; 5] = ["--proxy", "none", "--strategy", "recreate", "web"];
@@ -26,6 +26,14 @@ async fn run_again(stack: &Stack, before: &[Container]) {
     assert_eq!(stack.claims().await, 0);
 }
 
+/// A failed rollout tells how long nothing served.
+fn reports_the_gap(run: &Run) {
+    let failed = run.event("failed").unwrap();
+    assert!(failed["gap_ms"].is_u64(), "{failed}");
+    let said = "the old version runs again; nothing served for";
+    assert!(run.text.contains(said), "{}", run.text);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_never_gets_healthy_gives_way_to_the_old_containers_again() {
     let mut stack = Stack::usual("    scale: 2\n");
@@ -44,6 +52,7 @@ async fn a_version_that_never_gets_healthy_gives_way_to_the_old_containers_again
         assert!(run.text.contains(said), "no {said:?} in\n{}", run.text);
     }
     assert!(!run.text.contains("may have been lost"), "{}", run.text);
+    reports_the_gap(&run);
     run_again(&stack, &before).await;
     assert_eq!(stack.version().await.as_deref(), Some("v1"), "{}", run.text);
     // And without a proxy.
@@ -51,6 +60,7 @@ async fn a_version_that_never_gets_healthy_gives_way_to_the_old_containers_again
         .rollout(&[&["--timeout", "5"][..], &UNROUTED].concat())
         .await;
     run.code(1);
+    reports_the_gap(&run);
     run_again(&stack, &before).await;
 }
 
@@ -149,6 +159,7 @@ async fn a_signal_before_the_new_version_serves_starts_the_old_one_again() {
         let run = running.wait().await;
         run.code(130);
         assert!(run.text.contains("the old version serves"), "{}", run.text);
+        reports_the_gap(&run);
         run_again(&stack, &before).await;
         assert_eq!(
             stack.version().await.as_deref(),

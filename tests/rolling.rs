@@ -106,6 +106,8 @@ async fn nothing_is_lost_with_one_or_two_at_once_in_either_order() {
             assert!(report.first_answer_of(version).is_some(), "{state}");
             let shifts = if parallelism == 1 { 3 } else { 1 };
             assert_eq!(run.begun("shift"), shifts, "{state}");
+            let last = format!("batch {0} of {0}", shifts + 1);
+            assert!(run.text.contains(&last), "no {last:?} in {state}");
             stack.answers_steadily(version).await;
             stack.settled(4).await;
         }

@@ -6,11 +6,16 @@ use crate::{
     plan::{Failure, Step},
 };
 
-/// Whether the new replicas serve from here on.
+/// Whether the service is served again from here on, by the new replicas, or by old ones that were started again.
 pub fn ends_gap(step: &Step, desired: &Desired, facts: &Facts) -> bool {
     match step {
-        Step::Confirm(_) => facts.confirmed == Some(Phase::Committed),
+        Step::Confirm(Phase::RolledBack) if facts.started.is_empty() => false,
+        Step::Confirm(phase @ (Phase::Committed | Phase::RolledBack)) => {
+            facts.confirmed == Some(*phase)
+        }
         Step::AwaitReady => !desired.routed && unmet(step, desired, facts).is_none(),
+        // Without a proxy nothing tells when they answer.
+        Step::Start { .. } => !desired.routed,
         _ => false,
     }
 }

@@ -303,6 +303,27 @@ async fn where_the_old_replica_is_stopped_first_the_gap_is_measured() {
     assert_eq!(end.unwrap().gap, None);
 }
 
+/// The new version may have served for a while in between.
+#[tokio::test(start_paused = true)]
+async fn a_gap_that_ends_with_the_old_version_is_measured_too() {
+    for routed in [true, false] {
+        let (_, end, new_serves) = roll_stop_first(routed, Some(("create", 1)), None).await;
+        let error = end.unwrap_err();
+        assert!(error.gap_ms.is_some() && !new_serves, "{error:?}");
+        let fate = Fate {
+            fails_hook: Some(HookPhase::PostCutover),
+            ..WELL
+        };
+        let mut world = Simulator::new(vec![old("old-1")], 1, routed, fate).stop_first();
+        world.desired.hook_phases = [HookPhase::PostCutover].into();
+        let (calls, end, new_serves) = roll_in(world, None, None).await;
+        let error = end.unwrap_err();
+        assert!(error.gap_ms.is_some() && !new_serves, "{calls:?}");
+    }
+    let (_, end, _) = roll(Some(("create", 1)), None).await;
+    assert_eq!(end.unwrap_err().gap_ms, None);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_was_stopped_first_is_started_again_after_a_failure_or_a_signal() {
     for at in &STOP_FIRST[1..6] {
@@ -324,6 +345,7 @@ async fn what_was_stopped_first_is_started_again_after_a_failure_or_a_signal() {
             assert_eq!(error.outcome, outcome, "{at}");
             let starts = signal || *at != "stop";
             assert_eq!(calls.contains(&"start"), starts, "{at}: {calls:?}");
+            assert_eq!(error.gap_ms.is_some(), starts, "{at}: {error:?}");
             assert!(
                 !new_serves && calls.last() == Some(&"release"),
                 "{at}: {calls:?}"

@@ -16,9 +16,18 @@ pub struct Preview {
     pub names: Vec<String>,
 }
 
+/// The names of the replicas that a step acts on, or that it hides.
+#[derive(Debug, Default)]
+pub struct Names {
+    /// The old ones that a change of routes hides.
+    pub old: Vec<String>,
+    /// The others.
+    pub other: Vec<String>,
+}
+
 impl Preview {
     /// The reported steps to the end with the names of the replicas that each acts on, and how it ends without success.
-    pub fn walk(&mut self) -> (Vec<(Step, Vec<String>)>, Option<Failure>) {
+    pub fn walk(&mut self) -> (Vec<(Step, Names)>, Option<Failure>) {
         let mut steps = Vec::new();
         loop {
             match self.next() {
@@ -43,9 +52,9 @@ impl Preview {
     }
 
     /// For a change of routes, the replicas that it hides and that were not hidden before.
-    fn acts_on(&self, step: &Step) -> Vec<String> {
-        match step {
-            Step::Route(phase) => self.hidden_by(*phase),
+    fn acts_on(&self, step: &Step) -> Names {
+        let other = match step {
+            Step::Route(phase) => return self.hidden_by(*phase),
             Step::Create { replicas } => {
                 let (new, _) = self.observed.split(&self.desired.rollout);
                 let names = self.names.iter().take(*replicas as usize);
@@ -58,25 +67,32 @@ impl Preview {
             }
             Step::Rename { names } => names.iter().map(|(_, name)| name.clone()).collect(),
             _ => step.replicas(&self.observed),
+        };
+        Names {
+            other,
+            ..Names::default()
         }
     }
 
-    fn hidden_by(&self, phase: Phase) -> Vec<String> {
+    fn hidden_by(&self, phase: Phase) -> Names {
         let plan = route_plan(phase, &self.desired, &self.observed);
-        let (new, _) = self.observed.split(&self.desired.rollout);
+        let (new, old) = self.observed.split(&self.desired.rollout);
         let rollout = Target::Rollout(self.desired.rollout.clone());
         // They are hidden from their creation on.
         let to_come = self.names.iter().filter(|_| new.is_empty());
         let to_come = to_come.filter(|_| plan.is_hidden(&rollout));
         let claim = self.observed.claim.as_ref();
         let was_hidden = |own: &Replica| claim.is_some_and(|claim| claim.plan.hides(own));
-        let there = self.observed.replicas.iter();
-        let there = there.filter(|own| plan.hides(own) && !was_hidden(own));
-        let there = there.map(Replica::target_name);
-        there
-            .chain(to_come.map(String::as_str))
-            .map(str::to_owned)
-            .collect()
+        let hidden = |all: &[&Replica]| -> Vec<String> {
+            let all = all.iter();
+            let all = all.filter(|own| plan.hides(own) && !was_hidden(own));
+            all.map(|own| own.target_name().to_owned()).collect()
+        };
+        let to_come: Vec<String> = to_come.cloned().collect();
+        Names {
+            old: hidden(&old),
+            other: [hidden(&new), to_come].concat(),
+        }
     }
 
     /// What a step makes of the world.
@@ -194,6 +210,7 @@ mod tests {
     use super::*;
     use crate::{
         model::{Goal, Limits, Order, Reason, RolloutId},
+        plan::batch_of,
         plan::simulator::{Simulator, WELL, old, replica},
     };
 
@@ -210,8 +227,10 @@ mod tests {
     fn walked(preview: &mut Preview) -> Vec<String> {
         let (steps, end) = preview.walk();
         assert_eq!(end, None, "{steps:?}");
-        let line = |(step, names): &(Step, Vec<String>)| {
-            let words = std::iter::once(step.name()).chain(names.iter().map(String::as_str));
+        let line = |(step, names): &(Step, Names)| {
+            let old = names.old.iter().map(|own| format!("old:{own}"));
+            let words = std::iter::once(step.name().to_owned()).chain(old);
+            let words = words.chain(names.other.iter().cloned());
             words.collect::<Vec<_>>().join(" ")
         };
         steps.iter().map(line).collect()
@@ -224,7 +243,7 @@ mod tests {
             "hold shop-web-1",
             "create shop-web-1",
             "ready shop-web-1",
-            "cutover a b",
+            "cutover old:a old:b",
             "confirm",
             "drain a b",
             "stop a b",
@@ -253,13 +272,13 @@ mod tests {
             "hold shop-web-1 shop-web-2",
             "create shop-web-1",
             "ready shop-web-1",
-            "shift a",
+            "shift old:a",
             "confirm",
             "drain a",
             "stop a",
             "create shop-web-2",
             "ready shop-web-2",
-            "cutover b",
+            "cutover old:b",
             "confirm",
             "drain b",
             "stop b",
@@ -268,6 +287,49 @@ mod tests {
             "release",
         ];
         assert_eq!(walked(&mut preview), steps);
+    }
+
+    #[test]
+    fn where_old_replicas_of_a_batch_stop_first_the_hold_hides_them_beside_the_new_ones() {
+        let limits = Limits {
+            parallelism: 1,
+            surge: 0,
+            unavailable: 1,
+            order: Order::StopFirst,
+        };
+        let olds = ["shop-web-1", "shop-web-2"].map(old).into();
+        let mut preview = Simulator::new(olds, 2, true, WELL).rolling(limits).preview;
+        preview.names = vec!["shop-web-1".to_owned(), "shop-web-2".to_owned()];
+        let steps = walked(&mut preview);
+        assert_eq!(steps[0], "hold old:shop-web-1 shop-web-1 shop-web-2");
+    }
+
+    #[test]
+    fn each_step_of_a_rolling_update_is_about_a_batch() {
+        let (first, last) = ("ready 1 shift 1 confirm 1", "ready 2 cutover 2 confirm 2");
+        let beside = format!("create 1 {first} drain 1 stop 1 create 2 {last} drain 2 stop 2");
+        let before = format!("drain 1 stop 1 create 1 {first} drain 2 stop 2 create 2 {last}");
+        for (order, surge, expected) in [
+            (Order::StartFirst, 1, beside),
+            (Order::StopFirst, 0, before),
+        ] {
+            let limits = Limits {
+                parallelism: 1,
+                surge,
+                unavailable: 1 - surge,
+                order,
+            };
+            let world = Simulator::new(["a", "b"].map(old).into(), 2, true, WELL);
+            let mut preview = world.rolling(limits).preview;
+            preview.names = ["web-1", "web-2"].map(str::to_owned).into();
+            let mut about = Vec::new();
+            while let Next::Step(step) = preview.next() {
+                let batch = batch_of(&step, &preview.desired, &preview.observed);
+                about.extend(batch.map(|(batch, _)| format!("{} {batch}", step.name())));
+                preview.apply(&step);
+            }
+            assert_eq!(about.join(" "), expected, "{order:?}");
+        }
     }
 
     #[test]
@@ -288,13 +350,13 @@ mod tests {
         let rest = [
             "confirm",
             "ready web-new-1 web-new-2",
-            "shift b",
+            "shift old:b",
             "confirm",
             "drain b",
             "stop b",
             "create web-3",
             "ready web-3",
-            "cutover c",
+            "cutover old:c",
             "confirm",
             "drain c",
             "stop c",

@@ -1,7 +1,8 @@
 //! The route plan of each phase: which share the old and the new replicas get.
 
+use super::Step;
 use crate::model::{
-    Batches, Claim, Desired, Health, Observed, Phase, Replica, RoutePlan, Share, Target,
+    Batches, Claim, Desired, Goal, Health, Observed, Phase, Replica, RoutePlan, Share, Target,
 };
 
 /// The claim for this phase with the observed replicas.
@@ -138,6 +139,31 @@ pub fn next_batch(desired: &Desired, observed: &Observed) -> Option<u16> {
         Phase::Shifted { step } => Some(step + 1),
         _ => Some(1),
     }
+}
+
+/// Which batch of a rolling update a step is about, and how many there are; `None` for a step about all replicas, and on
+/// the way back.
+pub fn batch_of(step: &Step, desired: &Desired, observed: &Observed) -> Option<(u16, u16)> {
+    let batches = desired.policy.batches.as_ref();
+    let batches = batches.filter(|_| desired.goal == Goal::Roll)?;
+    let shown = |phase| match phase {
+        Phase::Shifted { step } => Some(step),
+        Phase::Committed => Some(batches.last()),
+        _ => None,
+    };
+    let batch = match step {
+        Step::Create { .. } | Step::AwaitReady => next_batch(desired, observed)?,
+        Step::Route(phase) | Step::Confirm(phase) => shown(*phase)?,
+        Step::Watch { batch } | Step::Pause { shift: batch, .. } => *batch,
+        Step::Drain { .. } | Step::PreStop { .. } | Step::Stop { .. } => {
+            let live = shown(observed.claim.as_ref()?.phase).unwrap_or_default();
+            // They make room for the next batch.
+            let next = u16::from(batches.ahead > 0);
+            (live + next).min(batches.last())
+        }
+        _ => return None,
+    };
+    Some((batch, batches.last()))
 }
 
 /// The weights of one new and of one old replica, so that the new set gets this percentage of the traffic in total.

@@ -49,6 +49,7 @@ mod tests {
         let failed = Event::Failed {
             message: "10 % failed: a,\nb".to_owned(),
             code: 1,
+            gap_ms: None,
             is_open: false,
             hint: None,
             logs: Vec::new(),

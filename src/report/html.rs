@@ -195,6 +195,12 @@ impl<'a> Part<'a> {
             ("paused", "wait")
         } else if is(|own| matches!(own, Event::Finished { .. } | Event::Completed { .. })) {
             ("done", "good")
+        } else if is(|own| matches!(own, Event::Settled { forward: true, .. })) {
+            ("the new version serves", "good")
+        } else if is(|own| matches!(own, Event::Settled { image: Some(_), .. })) {
+            ("the old version serves", "plain")
+        } else if is(|own| matches!(own, Event::Settled { .. })) {
+            ("rolled back", "plain")
         } else if is(|own| matches!(own, Event::NothingToDo { .. })) {
             ("nothing to do", "plain")
         } else {
@@ -263,6 +269,18 @@ impl<'a> Part<'a> {
                 live(cutover_ms.zip(*live_ms), *gap_ms),
                 span(*total_ms)
             )),
+            Event::Settled {
+                revision,
+                image: Some(image),
+                ..
+            } => {
+                let revision = revision.map(|own| format!("<p class=\"quiet\">revision {own}</p>"));
+                let revision = revision.unwrap_or_default();
+                Some(format!(
+                    "<p><strong>{}</strong></p>{revision}\n",
+                    text(image)
+                ))
+            }
             Event::NothingToDo { image, .. } => Some(format!("<p>{}</p>\n", text(image))),
             Event::Completed { image, ms } => {
                 Some(format!("<p>{}, after {}</p>\n", text(image), span(*ms)))

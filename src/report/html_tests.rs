@@ -50,6 +50,7 @@ impl Run {
                 step,
                 replicas: Vec::new(),
                 limit_ms: None,
+                batch: None,
             };
             self.add(service, from, started);
             self.add(
@@ -86,6 +87,7 @@ impl Run {
         let event = Event::Failed {
             message: "new replica web-2 <exited> with code 1".to_owned(),
             code: 1,
+            gap_ms: None,
             is_open: false,
             hint: Some("docker logs web-2 && rollout web".to_owned()),
             logs: vec![
@@ -204,6 +206,7 @@ fn failed() -> Run {
         step,
         replicas: Vec::new(),
         limit_ms: Some(60_000),
+        batch: None,
     };
     run.add("web", 1700, started);
     let reason = "web-2 <exited>".to_owned();
@@ -345,6 +348,7 @@ fn a_step_that_never_ends_and_a_refusal_before_any_service_are_on_the_page() {
         step,
         replicas: Vec::new(),
         limit_ms: None,
+        batch: None,
     };
     run.add("web", 1000, started);
     run.fails("", 3000);
@@ -358,6 +362,27 @@ fn a_step_that_never_ends_and_a_refusal_before_any_service_are_on_the_page() {
 
 fn ended(report: &mut Report) -> Vec<String> {
     report.end().now_or_never().unwrap()
+}
+
+#[test]
+fn a_page_of_a_rollout_that_was_settled_says_which_version_serves() {
+    let settled = |forward, live: Option<(u64, &str)>| {
+        let mut run = Run::opens(&["web"]);
+        let event = Event::Settled {
+            forward,
+            revision: live.map(|(revision, _)| revision),
+            image: live.map(|(_, image)| image.to_owned()),
+        };
+        run.add("web", 900, event);
+        run.page("rollout promote web")
+    };
+    let page = settled(true, Some((3, "app:v2")));
+    let title = "<title>web: the new version serves</title>";
+    has(&page, &[title, "<strong>app:v2</strong>", "revision 3"]);
+    let page = settled(false, Some((2, "app:v1")));
+    let title = "<title>web: the old version serves</title>";
+    has(&page, &[title, "<strong>app:v1</strong>", "revision 2"]);
+    has(&settled(false, None), &["<title>web: rolled back</title>"]);
 }
 
 #[test]

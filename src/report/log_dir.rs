@@ -153,6 +153,7 @@ mod tests {
                 step: "create",
                 replicas: Vec::new(),
                 limit_ms: None,
+                batch: None,
             },
             Event::Compose {
                 line: "Container shop-web-2  \u{1b}[32mCreated\u{1b}[0m".to_owned(),
@@ -176,6 +177,7 @@ mod tests {
             Event::Failed {
                 message: "it died".to_owned(),
                 code: 1,
+                gap_ms: None,
                 is_open: false,
                 hint: Some("fix it".to_owned()),
                 logs: vec!["last words".to_owned()],

@@ -167,8 +167,8 @@ impl Seen {
                 true => Some(Kind::Rollback),
                 false => Some(Kind::Success),
             },
-            Event::Completed { .. } | Event::Settled { forward: true } => Some(Kind::Success),
-            Event::Settled { forward: false } => Some(Kind::Rollback),
+            Event::Completed { .. } | Event::Settled { forward: true, .. } => Some(Kind::Success),
+            Event::Settled { forward: false, .. } => Some(Kind::Rollback),
             Event::Paused { .. } => Some(Kind::Paused),
             // Old and new replicas serve side by side until a person decides.
             Event::Failed { is_open: true, .. } => Some(Kind::NeedsAPerson),

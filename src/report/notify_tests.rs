@@ -20,6 +20,7 @@ fn failed(code: Outcome) -> Event {
     Event::Failed {
         message: "it <died> & is gone".to_owned(),
         code: code as u8,
+        gap_ms: None,
         is_open: false,
         hint: Some("fix it".to_owned()),
         logs: vec!["PASSWORD=s3cret".to_owned()],
@@ -31,6 +32,7 @@ fn in_part() -> Event {
     Event::Failed {
         message: "2 of 4 batches failed".to_owned(),
         code: Outcome::Failed as u8,
+        gap_ms: None,
         is_open: true,
         hint: None,
         logs: Vec::new(),
@@ -64,13 +66,18 @@ fn step(step: &'static str) -> Event {
         step,
         replicas: Vec::new(),
         limit_ms: None,
+        batch: None,
     }
 }
 
 #[test]
 fn each_end_has_its_kind_and_what_touched_nothing_has_none() {
     use Outcome as O;
-    let settled = |forward| Event::Settled { forward };
+    let settled = |forward| Event::Settled {
+        forward,
+        revision: Some(2),
+        image: Some("app:v2".to_owned()),
+    };
     for (events, kind) in [
         (vec![finished()], Some(Kind::Success)),
         (vec![settled(true)], Some(Kind::Success)),

@@ -76,8 +76,6 @@ fn step(own: &PlannedStep, plan: &Plan) -> String {
     let detail = match own.step {
         "pull" | "build" if plan.fetches => plan.image.clone(),
         "pull" | "build" => format!("nothing, the engine has {}", plan.image),
-        "hold" | "cut_back" => format!("hides new {names}"),
-        "cutover" if !names.is_empty() => format!("hides old {names}"),
         "create" => format!("new {names}"),
         "rename" => format!("to {names}"),
         "ready" => String::new(),
@@ -88,11 +86,12 @@ fn step(own: &PlannedStep, plan: &Plan) -> String {
                 own.percent.unwrap_or_default()
             )
         }
-        "pause" => match own.limit_ms {
+        "hold" | "shift" | "cutover" | "cut_back" => hides(own),
+        "pause" if own.limit_ms.is_none() => "until rollout promote".to_owned(),
+        _ => match own.limit_ms {
             Some(limit) => humantime::format_duration(Duration::from_millis(limit)).to_string(),
-            None => "until rollout promote".to_owned(),
+            None => names,
         },
-        _ => names,
     };
     let name = match own.percent {
         Some(0) => "preview",
@@ -100,6 +99,17 @@ fn step(own: &PlannedStep, plan: &Plan) -> String {
     };
     let line = format!("    {name:<16}  {detail}");
     line.trim_end().to_owned()
+}
+
+/// The replicas that a change of routes hides; a new one may have the name of an old one.
+fn hides(own: &PlannedStep) -> String {
+    let (old, new) = own.replicas.split_at(own.old.len());
+    match (old.join(", "), new.join(", ")) {
+        (old, new) if old.is_empty() && new.is_empty() => String::new(),
+        (old, new) if new.is_empty() => format!("hides old {old}"),
+        (old, new) if old.is_empty() => format!("hides new {new}"),
+        (old, new) => format!("hides old {old}, and new {new}"),
+    }
 }
 
 #[cfg(test)]
@@ -142,8 +152,15 @@ mod tests {
                 step("hold", &["shop-web-1", "shop-web-2"]),
                 step("create", &["shop-web-1", "shop-web-2"]),
                 step("ready", &["shop-web-1", "shop-web-2"]),
-                step("cutover", &["shop-web-1"]),
+                PlannedStep {
+                    old: vec!["shop-web-1".to_owned()],
+                    ..step("cutover", &["shop-web-1"])
+                },
                 step("confirm", &[]),
+                PlannedStep {
+                    limit_ms: Some(30_000),
+                    ..step("watch", &[])
+                },
                 step("drain", &["shop-web-1"]),
                 step("rename", &["shop-web-1", "shop-web-2"]),
             ],
@@ -170,10 +187,25 @@ web: app:v1 → app:v2, 2 replicas, Traefik (shop-traefik-1) through the socket
     wait until ready
     switch            hides old shop-web-1
     confirm
+    watch             30s
     drain             shop-web-1
     rename            to shop-web-1, shop-web-2
 ";
         assert_eq!(human("web", &plan()), expected);
+    }
+
+    #[test]
+    fn an_old_replica_that_is_hidden_is_told_from_a_new_one_of_its_name() {
+        let names = ["web-1", "web-1", "web-2"].map(str::to_owned);
+        let mut plan = plan();
+        plan.steps = vec![PlannedStep {
+            old: names[..1].to_vec(),
+            ..PlannedStep::new("hold", names.to_vec())
+        }];
+        let text = human("web", &plan);
+        let last = text.lines().last();
+        let expected = "    prepare           hides old web-1, and new web-1, web-2";
+        assert_eq!(last, Some(expected));
     }
 
     #[test]

@@ -33,6 +33,7 @@ fn waits(step: &'static str) -> Event {
         step,
         replicas: vec!["shop-web-1".to_owned()],
         limit_ms: Some(60_000),
+        batch: None,
     }
 }
 
@@ -54,6 +55,7 @@ fn failed() -> Event {
     Event::Failed {
         message: "broken".to_owned(),
         code: 1,
+        gap_ms: None,
         is_open: false,
         hint: None,
         logs: Vec::new(),

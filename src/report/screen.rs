@@ -33,6 +33,8 @@ pub struct Screen {
     replicas: u32,
     ready: u32,
     proxy: String,
+    /// Which batch of a rolling update the last step was about, as the end of its line.
+    batch: String,
     /// What Compose has printed in this step.
     compose: Vec<String>,
     /// Why the last step failed, as it was shown.
@@ -91,7 +93,11 @@ impl Screen {
             "ready" if self.replicas > 0 => format!("{} of {} ready, ", self.ready, self.replicas),
             _ => String::new(),
         };
-        Some(format!("{text} ({ready}{})", own.time(now)))
+        let batch = match own.step {
+            "" => "",
+            _ => &self.batch,
+        };
+        Some(format!("{text}{batch} ({ready}{})", own.time(now)))
     }
 
     /// The same in fewer words.
@@ -162,9 +168,12 @@ impl Screen {
                 step,
                 replicas,
                 limit_ms,
+                batch,
             } => {
                 self.compose.clear();
                 self.draining.clear();
+                let batch = batch.map(|own| format!(", batch {} of {}", own.batch, own.batches));
+                self.batch = batch.unwrap_or_default();
                 let text = doing(step, &replicas.join(", "), &self.proxy);
                 self.begins(at, step, text, *limit_ms);
             }
@@ -278,13 +287,15 @@ impl Screen {
         match event {
             Event::StepFinished { step, ms } => {
                 let done = self.look.style(Style::new().green(), "✓");
-                vec![format!("  {done} {:<16}  {}", done_step(step), span(*ms))]
+                let (step, batch) = (done_step(step), &self.batch);
+                vec![format!("  {done} {step:<16}  {}{batch}", span(*ms))]
             }
             Event::StepFailed { step, reason } => {
                 self.reason = one_line(reason);
                 let lines = unsaid(std::mem::take(&mut self.compose), reason);
                 let lines = lines.into_iter().map(|line| format!("    {line}"));
-                let failed = format!("  {} {:<16}  {reason}", self.failure(), done_step(step));
+                let (step, batch) = (done_step(step), &self.batch);
+                let failed = format!("  {} {step:<16}  {reason}{batch}", self.failure());
                 lines.chain([failed]).collect()
             }
             Event::Undoing { reason } => {

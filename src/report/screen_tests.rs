@@ -1,7 +1,7 @@
 //! The exact text of whole rollouts.
 
 use super::*;
-use crate::model::Drained;
+use crate::{event::Batch, model::Drained};
 
 /// A scripted run: what is shown of each event, and of what goes on between them.
 struct Run {
@@ -64,6 +64,7 @@ impl Run {
             step,
             replicas,
             limit_ms,
+            batch: None,
         })
     }
 
@@ -98,6 +99,34 @@ impl Run {
     fn shows(&self, expected: &str) {
         assert_eq!(self.shown, expected.trim_start_matches('\n'));
     }
+}
+
+#[test]
+fn a_step_of_a_rolling_update_names_its_batch() {
+    let mut run = Run::of("web", Look::default());
+    for (batch, ms) in [(1, 400), (2, 300)] {
+        run.event(Event::StepStarted {
+            step: "create",
+            replicas: Vec::new(),
+            limit_ms: None,
+            batch: Some(Batch { batch, batches: 4 }),
+        });
+        run.after(1).end("create", ms);
+    }
+    run.event(Event::StepFailed {
+        step: "ready",
+        reason: "timed out".to_owned(),
+    });
+    run.step("release", 12).shows(
+        "
+[creating the new replicas, batch 1 of 4 (1 s)]
+  ✓ create            0.4 s, batch 1 of 4
+[creating the new replicas, batch 2 of 4 (1 s)]
+  ✓ create            0.3 s, batch 2 of 4
+  ✗ wait until ready  timed out, batch 2 of 4
+  ✓ release           12 ms
+",
+    );
 }
 
 #[test]
@@ -178,6 +207,7 @@ fn fails(run: &mut Run) {
     run.event(Event::Failed {
         message: format!("{ill}; the old version serves"),
         code: 1,
+        gap_ms: None,
         is_open: false,
         hint: Some("fix the problem and run `rollout web` again".to_owned()),
         logs: vec![

@@ -202,6 +202,7 @@ mod tests {
         let failed = Event::Failed {
             message: "broken".to_owned(),
             code: 1,
+            gap_ms: None,
             is_open: false,
             hint: Some("fix it".to_owned()),
             logs: vec!["last words".to_owned()],
@@ -259,6 +260,7 @@ mod tests {
         let failed = Event::Failed {
             message: "broken".to_owned(),
             code: 1,
+            gap_ms: None,
             is_open: false,
             hint: None,
             logs: Vec::new(),
@@ -315,6 +317,7 @@ mod tests {
             step: "ready",
             replicas: Vec::new(),
             limit_ms: None,
+            batch: None,
         };
         for service in ["web", "worker"] {
             shown(&mut screens, service, waits());
@@ -379,6 +382,7 @@ mod tests {
         let failed = Event::Failed {
             message: "broken".to_owned(),
             code: 1,
+            gap_ms: None,
             is_open: false,
             hint: None,
             logs: Vec::new(),
@@ -408,6 +412,7 @@ mod tests {
             step: "pull",
             replicas: Vec::new(),
             limit_ms: None,
+            batch: None,
         };
         shown(&mut screens, "web", pull);
         let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1100);

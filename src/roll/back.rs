@@ -27,6 +27,7 @@ impl RunContext<'_> {
                 step,
                 replicas: Vec::new(),
                 limit_ms: None,
+                batch: None,
             });
             let began = tokio::time::Instant::now();
             match self.engine.pull(digest).await {

@@ -282,7 +282,8 @@ impl Prepared<'_> {
 }
 
 impl Locked<'_> {
-    pub async fn note_failure(&self, intent: Intent, error: &Error) {
+    /// Records why a rollout failed. Returns that record.
+    pub async fn note_failure(&self, intent: Intent, error: &Error) -> Intent {
         let mut intent = intent.ended(error);
         // After any other outcome it is unknown what serves.
         if matches!(error.outcome, Outcome::Failed | Outcome::Interrupted) {
@@ -292,6 +293,7 @@ impl Locked<'_> {
             intent.ran.clear();
         }
         self.note_end(&intent).await;
+        intent
     }
 }
 

@@ -32,6 +32,7 @@ impl Locked<'_> {
             step,
             replicas: Vec::new(),
             limit_ms: longest.map(|longest| longest.as_millis() as u64),
+            batch: None,
         });
         let began = Instant::now();
         let runner = Runner {

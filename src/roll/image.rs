@@ -133,6 +133,7 @@ impl RunContext<'_> {
             step,
             replicas: Vec::new(),
             limit_ms: None,
+            batch: None,
         });
         let on_line = |line| self.events.emit(Event::Compose { line });
         let fetched = match build {

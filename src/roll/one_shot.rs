@@ -67,6 +67,7 @@ impl Prepared<'_> {
             step: STEP,
             replicas: Vec::new(),
             limit_ms: None,
+            batch: None,
         });
         let message = format!("interrupted; {name} may still run");
         let completing = self.complete(held, &found, progress);

@@ -1,5 +1,7 @@
 //! What a rollout of a service would do. It reads, and changes nothing.
 
+use std::time::Duration;
+
 use super::{
     begun::rollout_id,
     changes::{Described, Running, as_it_ran, changes},
@@ -18,7 +20,7 @@ use crate::{
     execute,
     model::{Facts, Goal, HookPhase, Observed, Phase, Reason, Replica, image_change},
     plan::{self, Step, StopFirst, preview::Preview},
-    settings::PreviewRule,
+    settings::Settings,
     state::lock,
 };
 
@@ -170,12 +172,15 @@ impl Prepared<'_> {
                 false => recorded,
             };
         }
+        let mut bake = Duration::ZERO;
         if forward && routed {
             let (new, others) = observed.split(&desired.rollout);
-            let bake = self.bake_again(wanted, &new, &others, true);
-            match goes_on {
-                true => self.set_limits(&mut desired.policy, bake.max(self.context.settings.bake)),
-                false => desired.policy.bake = !bake.is_zero(),
+            bake = self.bake_again(wanted, &new, &others, true);
+            if goes_on {
+                bake = bake.max(self.context.settings.bake);
+                self.set_limits(&mut desired.policy, bake);
+            } else {
+                desired.policy.bake = !bake.is_zero();
             }
         }
         let mut preview = Preview {
@@ -191,7 +196,7 @@ impl Prepared<'_> {
                 false => Vec::new(),
             },
         };
-        plan.steps = walk(&mut preview, self.context.settings.preview().as_ref())?;
+        plan.steps = walk(&mut preview, &self.context.settings, bake)?;
         Ok((preview.observed.replicas, goes_on))
     }
 
@@ -292,15 +297,15 @@ impl Prepared<'_> {
             facts: Facts::default(),
             names: self.run.final_names(context),
         };
-        let mut steps = walk(&mut preview, context.settings.preview().as_ref())?;
+        let mut steps = walk(&mut preview, &context.settings, bake)?;
         // The planner has no step for it: it runs once the revision is recorded.
         steps.extend(last.map(|step| PlannedStep::new(step, Vec::new())));
         Ok(steps)
     }
 }
 
-/// All steps to the end. A rollout that cannot reach its goal is an error.
-fn walk(preview: &mut Preview, rule: Option<&PreviewRule>) -> Result<Vec<PlannedStep>> {
+/// All steps to the end, with this bake. A rollout that cannot reach its goal is an error.
+fn walk(preview: &mut Preview, settings: &Settings, bake: Duration) -> Result<Vec<PlannedStep>> {
     // A plan shows what comes after each pause, too.
     preview.desired.policy.attach = true;
     let (steps, end) = preview.walk();
@@ -309,21 +314,25 @@ fn walk(preview: &mut Preview, rule: Option<&PreviewRule>) -> Result<Vec<Planned
         return Err(execute::failure(failure, desired, observed, Vec::new()));
     }
     let steps = steps.into_iter();
-    let policy = &preview.desired.policy;
-    let planned = steps.map(|(step, replicas)| PlannedStep {
+    let (policy, rule) = (&preview.desired.policy, settings.preview());
+    let limit = |step: &Step| match step {
+        Step::Pause { span, .. } => *span,
+        Step::Bake => Some(bake),
+        Step::Watch { batch } => Some(settings.watch(policy.is_last_batch(*batch)).max(bake)),
+        _ => None,
+    };
+    let planned = steps.map(|(step, names)| PlannedStep {
+        old: names.old.clone(),
         percent: match step {
             Step::Route(Phase::Shifted { step }) => policy.shift(step).map(|own| own.percent),
             _ => None,
         },
         preview: match step {
-            Step::Route(phase) if policy.previews(phase) => rule.map(ToString::to_string),
+            Step::Route(phase) if policy.previews(phase) => rule.as_ref().map(ToString::to_string),
             _ => None,
         },
-        limit_ms: match step {
-            Step::Pause { span, .. } => span.map(|span| span.as_millis() as u64),
-            _ => None,
-        },
-        ..PlannedStep::new(step.name(), replicas)
+        limit_ms: limit(&step).map(|limit| limit.as_millis() as u64),
+        ..PlannedStep::new(step.name(), [names.old, names.other].concat())
     });
     Ok(planned.collect())
 }

@@ -19,7 +19,9 @@ use crate::{
     context::RunContext,
     docker::engine::Image,
     error::{Error, Outcome, Result},
-    model::{ContainerId, Observed, Replica, RolloutId, Run, Shift, label},
+    event::Event,
+    figures::Spans,
+    model::{ContainerId, Observed, Replica, RolloutId, Run, Shift, image_name, label},
     plan::StopFirst,
     retry,
     state::{
@@ -75,6 +77,33 @@ impl Memory {
         last.failed = Some("aborted".to_owned());
         last.code = Some(Outcome::Failed as u8);
         Some(last)
+    }
+
+    /// Notes how the last rollout that was started has ended.
+    pub fn note(&mut self, ended: Intent) {
+        let rollout = &ended.revision.rollout;
+        self.attempts.retain(|own| own.revision.rollout != *rollout);
+        self.attempts.push(ended.clone());
+        self.last = Some(ended);
+    }
+
+    /// Adds the figures of this rollout to the revision that it makes.
+    pub fn measured(&mut self, rollout: &RolloutId, figures: Spans) {
+        let of_it = |intent: &&mut Intent| intent.revision.rollout == rollout.0;
+        if let Some(last) = self.last.as_mut().filter(of_it) {
+            last.revision.figures = Some(figures);
+        }
+    }
+
+    /// The event after which these replicas are left of an unfinished rollout.
+    pub fn settled(&self, forward: bool, replicas: &[Replica]) -> Event {
+        let live = self.revisions.running(replicas);
+        let live = live.and_then(|number| self.revisions.get(number));
+        Event::Settled {
+            forward,
+            revision: live.map(|own| own.number),
+            image: live.map(|own| image_name(&own.image.reference, &own.image.id)),
+        }
     }
 
     pub fn has_made_revision(&self, rollout: &RolloutId) -> bool {
@@ -484,6 +513,33 @@ fn that_ran(replicas: &[Replica]) -> Vec<Replica> {
 mod tests {
     use super::*;
     use crate::{model::Health, plan::simulator::replica};
+
+    #[test]
+    fn the_noted_end_of_a_rollout_is_that_of_its_attempt_and_has_its_figures() {
+        let begun = |number: u64| Intent {
+            revision: Revision {
+                number,
+                rollout: format!("r{number}"),
+                ..Revision::default()
+            },
+            ..Intent::default()
+        };
+        let mut memory = Memory {
+            last: Some(begun(2)),
+            attempts: vec![begun(1), begun(2)],
+            ..Memory::default()
+        };
+        let of = |number: u64| RolloutId(format!("r{number}"));
+        memory.measured(&of(1), Spans::default());
+        assert_eq!(memory.begun(&of(2)), Some(&begun(2)));
+        memory.measured(&of(2), Spans::default());
+        let last = memory.begun(&of(2)).unwrap().clone();
+        assert!(last.revision.figures.is_some());
+        let ended = last.ended(&Error::failed("unhealthy"));
+        memory.note(ended.clone());
+        assert_eq!(memory.attempts, [begun(1), ended]);
+        assert_eq!(memory.unfailed(), None);
+    }
 
     #[test]
     fn containers_that_were_never_started_are_not_the_version_that_ran() {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{before::Before, lock::Locked, prepare::Prepared, record::Memory};
+use super::{again, before::Before, lock::Locked, prepare::Prepared, record::Memory, with_next};
 use crate::{
     context::{Purpose, ServiceContext},
     error::{Error, Outcome, Result},
@@ -14,7 +14,6 @@ use crate::{
     plan::{self, StopFirst},
     proxy::Router,
     settings::OnUnfinished,
-    state::journal::Intent,
 };
 
 /// A service without an unfinished rollout.
@@ -51,11 +50,7 @@ impl<'a> Locked<'a> {
         let (replicas, before) = match left {
             Some(left) => {
                 let rollout = left.0.clone();
-                let settled = self.settle(left, begun, &mut memory, observed).await;
-                if let Err(error) = &settled {
-                    self.note_stuck(&rollout, &memory, error).await;
-                }
-                let settled = settled?;
+                let settled = self.settle(left, begun, &mut memory, observed).await?;
                 self.note_abort(&rollout, &mut memory).await;
                 settled
             }
@@ -133,24 +128,26 @@ impl<'a> Locked<'a> {
             ..self.facts(phase)
         };
         let all: Vec<Replica> = new.into_iter().chain(others).collect();
-        let known = (about.clone(), memory.begun(&desired.rollout));
+        let known = (about.clone(), &mut *memory);
         let ended = self
             .run((desired, facts), (&events, &all), known, bake)
             .await;
+        if let Err(error) = &ended {
+            self.note_unsettled(&events, memory, error).await;
+        }
         self.hook_settled((forward, &ended), (&events, about.as_ref()), memory)
             .await?;
-        match ended {
-            Ok(_) if purpose == Purpose::Settle => {
-                run.events.notice(settled);
-                events.emit(Event::Settled { forward });
+        if let Err(error) = ended {
+            if goes_on || !may_continue(&error, purpose) {
+                return Err(self.over(error, &events, memory).within(events.scope()));
             }
-            Ok(_) => {}
-            Err(error) if !goes_on && may_continue(&error, purpose) => {
-                run.events.notice(error.message);
-            }
-            Err(error) => return Err(error.within(events.scope())),
+            run.events.notice(error.message);
         }
         let replicas = self.observe().await?.replicas;
+        if purpose == Purpose::Settle {
+            run.events.notice(settled);
+            events.emit(memory.settled(forward, &replicas));
+        }
         let goes_on = self.prepared.proxy.routes() && purpose == Purpose::Roll;
         let before = Before::read(&mut *self.prepared.proxy, &replicas, goes_on).await;
         Ok((replicas, before))
@@ -178,12 +175,30 @@ impl<'a> Locked<'a> {
         }
     }
 
-    /// Records that a rollout could not be settled and needs a person, which an agent waits for.
-    async fn note_stuck(&self, rollout: &RolloutId, memory: &Memory, error: &Error) {
-        let begun = memory.begun(rollout);
-        if let Some(begun) = begun.filter(|_| error.outcome == Outcome::NeedsPerson) {
-            self.note_end(&begun.clone().ended(error)).await;
+    /// Records the failure of an unfinished rollout, as the run that began it does.
+    async fn note_unsettled(&self, events: &Events, memory: &mut Memory, error: &Error) {
+        let rollout = events.scope().rollout.as_ref();
+        let begun = rollout.and_then(|rollout| memory.begun(rollout));
+        if let Some(begun) = begun.filter(|_| !error.is_open).cloned() {
+            memory.note(self.note_failure(begun, error).await);
         }
+    }
+
+    /// The error of a command that names an unfinished rollout. If that has ended, it is rolled again and not settled.
+    fn over(&self, error: Error, events: &Events, memory: &Memory) -> Error {
+        let Prepared { context, .. } = &self.prepared;
+        let is_over = matches!(error.outcome, Outcome::Failed | Outcome::Interrupted);
+        if context.purpose == Purpose::Roll || error.is_open || !is_over {
+            return error;
+        }
+        let (name, on) = (&context.service.name, self.prepared.scope().on());
+        let begun = events.scope().rollout.as_ref();
+        let begun = begun.and_then(|rollout| memory.begun(rollout));
+        let made = begun.map(|begun| &begun.revision);
+        let undo_to = made.and_then(|made| made.undo_to);
+        let restarts = made.is_some_and(|made| made.restart_of.is_some());
+        let again = again(&format!("{name}{on}"), undo_to, restarts);
+        with_next(error, (name, &on), again)
     }
 
     /// Takes the steps of an unfinished rollout that are left; a rollout that goes on reports its figures.
@@ -191,14 +206,14 @@ impl<'a> Locked<'a> {
         &mut self,
         (desired, facts): (Desired, Facts),
         (events, replicas): (&Events, &[Replica]),
-        (about, begun): (Option<About>, Option<&Intent>),
+        (about, memory): (Option<About>, &mut Memory),
         bake: Duration,
     ) -> Result<Summary> {
-        let goes_on = desired.goal == Goal::Roll;
+        let (goes_on, rollout) = (desired.goal == Goal::Roll, desired.rollout.clone());
         let (interrupted, run) = (self.held.interrupted.clone(), self.prepared.run);
         let mut live = self.live(events, replicas).await;
         (live.bake, live.about) = (bake, about);
-        if let Some(begun) = begun {
+        if let Some(begun) = memory.begun(&rollout) {
             live.complaints.clone_from(&begun.complaints);
             live.labels = run.revision_labels(&begun.revision, replicas);
             live.image = Some(begun.revision.image.id.clone());
@@ -209,7 +224,8 @@ impl<'a> Locked<'a> {
         let ended = execute::run(&mut live, desired, facts, events, interrupted).await;
         if goes_on {
             let figures = live.figures().await;
-            events.emit(Event::Figures(Box::new(figures)));
+            events.emit(Event::Figures(Box::new(figures.clone())));
+            memory.measured(&rollout, figures);
         }
         ended
     }

@@ -121,7 +121,12 @@ fn planned(step: Step, name: &str, twin: &str) -> PlannedStep {
         Step::Update => vec![name],
         Step::Claim(_) | Step::Clear => Vec::new(),
     };
-    PlannedStep::new(step.name(), on.into_iter().map(str::to_owned).collect())
+    let on: Vec<String> = on.into_iter().map(str::to_owned).collect();
+    let hides = step == Step::Claim(Stage::Cutover);
+    PlannedStep {
+        old: on.iter().filter(|_| hides).cloned().collect(),
+        ..PlannedStep::new(step.name(), on)
+    }
 }
 
 /// Whether Swarm stops no task for these changes.

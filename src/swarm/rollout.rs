@@ -320,12 +320,18 @@ async fn abort(live: &Live<'_>, before: Seen, interrupted: watch::Receiver<bool>
         ..facts(live.routes.as_ref(), live.settings)
     };
     run(live, facts, before.observed, interrupted).await?;
-    live.events.emit(Event::Settled { forward: false });
+    let image = replaced(&before.service);
+    live.events.emit(Event::Settled {
+        forward: false,
+        // The one that the undo goes back to may be an earlier one.
+        revision: None,
+        image: image.clone(),
+    });
     Ok(Ended {
         result: ServiceResult::RolledBack,
         revision: live.back.map(|back| back.number),
         before: None,
-        image: replaced(&before.service).unwrap_or_default(),
+        image: image.unwrap_or_default(),
     })
 }
 

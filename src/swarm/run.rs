@@ -96,6 +96,7 @@ impl Running<'_> {
                 .live
                 .limit(step, seen)
                 .map(|own| own.as_millis() as u64),
+            batch: None,
         });
         let began = Instant::now();
         if let Step::Claim(stage) = step {

@@ -56,6 +56,7 @@ impl Refusal {
             code: REFUSED,
             hint: self.hint.clone(),
             logs: Vec::new(),
+            gap_ms: None,
             is_open: false,
         }
     }

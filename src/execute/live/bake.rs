@@ -59,7 +59,7 @@ impl Live<'_> {
         facts: &mut Facts,
     ) -> Result<()> {
         let (span, settings) = (self.watch_of(batch, desired), &self.context.settings);
-        let is_last = is_last(batch, desired);
+        let is_last = desired.policy.is_last_batch(batch);
         let asked_for = settings.bake.max(settings.watch(is_last));
         let old_until = (!asked_for.is_zero()).then_some(Moment::Bake);
         let when = if is_last { LIVE } else { PAUSED };
@@ -113,7 +113,8 @@ impl Live<'_> {
 
     pub(super) fn watch_of(&self, batch: u16, desired: &Desired) -> Duration {
         let settings = &self.context.settings;
-        settings.watch(is_last(batch, desired)).max(self.bake)
+        let is_last = desired.policy.is_last_batch(batch);
+        settings.watch(is_last).max(self.bake)
     }
 
     /// How the watch ended; `None` if it was left to look at a change. The analysis counts with `old_until`, up to which the
@@ -178,20 +179,14 @@ impl Live<'_> {
     }
 
     /// The result of a watch that has passed without enough requests for the analysis.
-    fn without_data(&mut self, what: &str, why: &str) -> Baked {
+    fn without_data(&self, what: &str, why: &str) -> Baked {
         if self.no_data_fails() {
-            self.memory.failed_at = Some(Instant::now());
             return Baked::Failed(format!("the analysis has no data: {why}"));
         }
         let notice = format!("{what} passes, not analysed in full: {why}");
         self.events.notice(notice);
         Baked::Passed
     }
-}
-
-fn is_last(batch: u16, desired: &Desired) -> bool {
-    let batches = desired.policy.batches.as_ref();
-    batches.is_some_and(|batches| batches.last() == batch)
 }
 
 /// How a watch of the new replicas ended.
