@@ -12,6 +12,7 @@ mod examine;
 mod hooks;
 mod image;
 mod joined;
+mod limits;
 mod lock;
 mod one_shot;
 mod prepare;

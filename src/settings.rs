@@ -12,14 +12,16 @@ mod preview;
 mod tests;
 mod values;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use clap::{ArgAction, Args, ValueEnum};
+use serde_json::Value;
 
 pub use self::analysis::{Analysis, Latency, NoData};
 pub use self::notify::{Address, Kind, Notify, Place};
 pub use self::places::{
-    AFTER, ANALYSIS, AUTO, HOOKS, HOSTS, NOTIFY, PROMETHEUS, Partial, STEPS, TRAEFIK_AUTH,
+    AFTER, ANALYSIS, AUTO, HOOKS, HOSTS, NOTIFY, PROMETHEUS, Partial, ROLLBACK_CONFIG, STEPS,
+    TRAEFIK_AUTH, UPDATE_CONFIG,
 };
 pub use self::preview::{PreviewRule, TEXT};
 pub use self::values::{bad_value, boolean, duration, span, texts};
@@ -296,6 +298,10 @@ pub struct Settings {
     /// Notify this address of how the rollout of each service ends: a webhook or ntfy://; repeat for several
     #[arg(long, value_name = "URL", help_heading = PROGRESS)]
     pub notify: Vec<Notify>,
+
+    // Those that are taken from `deploy` of the service, with the mapping that each stands in.
+    #[arg(skip)]
+    pub of_deploy: BTreeMap<String, &'static str>,
 }
 
 impl Settings {
@@ -304,6 +310,25 @@ impl Settings {
         let merged = places.into_iter().reduce(Partial::or).unwrap_or_default();
         parse(&merged)
             .unwrap_or_else(|error| unreachable!("each value is checked where it is read: {error}"))
+    }
+
+    /// The same, with what a rolling update of this service takes from `deploy`.
+    pub fn of_service(
+        places: [Partial; 4],
+        service: (&str, &Value),
+        is_undo: bool,
+    ) -> Result<Self> {
+        let settings = Self::resolve(places.clone());
+        if settings.strategy != Strategy::Rolling {
+            return Ok(settings);
+        }
+        let given = places.into_iter().reduce(Partial::or).unwrap_or_default();
+        let (merged, of_deploy) = given.or_deploy(service, is_undo)?;
+        let none = Partial::default;
+        Ok(Self {
+            of_deploy,
+            ..Self::resolve([merged, none(), none(), none()])
+        })
     }
 
     /// Whether a refusal by this check is passed over.
@@ -347,14 +372,23 @@ impl Settings {
             0 => replicas,
             some => some.min(replicas),
         };
-        let (order, surge, unavailable) = match self.order {
-            None | Some(UpdateOrder::StartFirst) => (Order::StartFirst, parallelism, 0),
-            Some(UpdateOrder::StopFirst) => (Order::StopFirst, 0, parallelism),
+        let (order, unavailable) = match self.order {
+            None | Some(UpdateOrder::StartFirst) => (Order::StartFirst, 0),
+            // One stays live.
+            Some(UpdateOrder::StopFirst) => (
+                Order::StopFirst,
+                parallelism.min(replicas.saturating_sub(1)),
+            ),
+        };
+        let unavailable = self.max_unavailable.unwrap_or(unavailable);
+        let surge = match order {
+            Order::StopFirst if unavailable > 0 => 0,
+            Order::StopFirst | Order::StartFirst => parallelism,
         };
         (self.strategy == Strategy::Rolling).then_some(Limits {
             parallelism,
             surge: self.max_surge.unwrap_or(surge),
-            unavailable: self.max_unavailable.unwrap_or(unavailable),
+            unavailable,
             order,
         })
     }

@@ -370,6 +370,14 @@ async fn what_cannot_be_honoured_is_refused_before_anything_is_touched() {
         (&["--max-surge", "0"][..], "are both 0"),
         (&["--max-surge", "5"], "is more than its replicas"),
         (&["--max-unavailable", "4"], "would be stopped as a whole"),
+        (
+            &["--order", "stop-first", "--max-unavailable", "0"],
+            "contradicts max-unavailable 0",
+        ),
+        (
+            &["--parallelism", "0", "--delay", "1s"],
+            "contradicts parallelism 0",
+        ),
         (&["--proxy", "none"], "no proxy routes to it"),
     ] {
         let run = stack.rollout(&[flags, &["web"]].concat()).await;
@@ -389,4 +397,41 @@ async fn what_cannot_be_honoured_is_refused_before_anything_is_touched() {
         "{}",
         other.text
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn update_config_never_stops_all_replicas_and_an_undo_takes_rollback_config() {
+    let deploy = r"    deploy:
+      replicas: 2
+      update_config: { parallelism: 2, delay: 1s, order: stop-first }
+      rollback_config: { parallelism: 0, order: start-first }
+";
+    let mut stack = Stack::relabelled(deploy);
+    stack.set("ROLLOUT_STABLE", "200ms");
+    stack.set("ROLLOUT_STRATEGY", "rolling");
+    stack.up("v1").await;
+    stack.some_replicas(2).await;
+    stack.rollout(&["--force", "web"]).await.code(0);
+    stack.tag("v2");
+    let load = stack.load();
+    let run = stack.start_rollout(&["web"]);
+    let run = run.wait_for(Duration::from_secs(300)).await;
+    run.code(0);
+    for said in [
+        "parallelism 2 in deploy.update_config of web would stop all 2 replicas: batches of 1",
+        "deploy.rollback_config of web is used by rollout undo",
+    ] {
+        assert!(run.text.contains(said), "{}", run.text);
+    }
+    assert_eq!(run.begun("shift"), 1, "{}", run.text);
+    stack.answers_steadily("v2").await;
+    let undo = stack.start_rollout(&["undo", "web"]);
+    let undo = undo.wait_for(Duration::from_secs(300)).await;
+    undo.code(0);
+    // One batch, whose change of the routes is the cutover.
+    assert_eq!(undo.begun("shift"), 0, "{}", undo.text);
+    let report = load.stop().await;
+    assert_eq!(report.failed, 0, "{report}\n{}\n{}", run.text, undo.text);
+    stack.answers_steadily("v1").await;
+    stack.settled(2).await;
 }

@@ -81,7 +81,7 @@ fn add(mut all: Receivers, events: &Events) {
 fn receivers(opened: &Opened, name: &str, flags: &Partial) -> Result<Vec<Receiver>> {
     let project = &opened.project;
     let settings = match project.services.get(name) {
-        Some(service) => settings_of(project, service, flags)?,
+        Some(service) => settings_of(project, service, flags, false)?,
         // An undo can be of a service that the Compose file no longer has.
         None => settings_of_all(project, flags)?,
     };

@@ -6,7 +6,8 @@ use tokio::time::Instant;
 
 use super::{
     before::Before,
-    rolling::{by_number, refuse_in_part, refuse_limits, refuse_mix},
+    limits,
+    rolling::{by_number, refuse_mix},
 };
 use crate::{
     compose::{Project, Service},
@@ -156,27 +157,16 @@ impl<'a> RunContext<'a> {
         landscape: &Landscape,
     ) -> Result<ServiceContext<'a>> {
         let service = self.project.service(name)?;
-        let mut settings = settings_of(self.project, service, flags)?;
+        let is_undo = self.undo_to().is_some();
+        let mut settings = settings_of(self.project, service, flags, is_undo)?;
         refuse_swarm(name, &settings)?;
         let x_rollout = service.x_rollout.as_ref();
         if purpose == Purpose::Roll {
             let strategy = (settings.strategy, flags.has("strategy"));
             steps::refuse_idle(name, x_rollout, strategy)?;
         }
-        // A recorded revision has had its canary.
-        if self.back.is_some() && settings.strategy == Strategy::Canary {
-            if flags.has("strategy") {
-                let message = "an undo and a restart move all traffic at once, without a canary";
-                return Err(Error::refused(message).hint("leave out --strategy canary"));
-            }
-            settings.strategy = Strategy::BlueGreen;
-        }
         if self.back.is_some() {
-            if flags.has_preview() {
-                let message = "an undo and a restart move all traffic at once, without a preview";
-                return Err(Error::refused(message).hint("leave out --preview and --preview-host"));
-            }
-            (settings.preview, settings.preview_host) = (None, None);
+            leave_out_steps(&mut settings, flags)?;
         }
         let hooks = hooks::read(name, x_rollout)?;
         let steps = match purpose {
@@ -259,9 +249,7 @@ impl<'a> RunContext<'a> {
             notices.extend(without_effect(context));
             return Ok(notices);
         }
-        refuse_limits(context)?;
-        let config = &context.service.raw(self.project)["deploy"]["update_config"];
-        notices.extend(refuse_in_part(context, config)?);
+        notices.extend(limits::judge(context)?);
         notices.extend(self.unused_by_strategy(context));
         self.refuse_two_sets(context, context.image.as_ref(), &mut notices)?;
         self.refuse_missing(context)?;
@@ -315,6 +303,23 @@ fn without_effect(context: &ServiceContext<'_>) -> Option<String> {
     })
 }
 
+/// A recorded revision has had its canary and its preview.
+fn leave_out_steps(settings: &mut Settings, flags: &Partial) -> Result<()> {
+    if settings.strategy == Strategy::Canary {
+        if flags.has("strategy") {
+            let message = "an undo and a restart move all traffic at once, without a canary";
+            return Err(Error::refused(message).hint("leave out --strategy canary"));
+        }
+        settings.strategy = Strategy::BlueGreen;
+    }
+    if flags.has_preview() {
+        let message = "an undo and a restart move all traffic at once, without a preview";
+        return Err(Error::refused(message).hint("leave out --preview and --preview-host"));
+    }
+    (settings.preview, settings.preview_host) = (None, None);
+    Ok(())
+}
+
 fn refuse_swarm(name: &str, settings: &Settings) -> Result<()> {
     let Some(setting) = settings.of_swarm() else {
         return Ok(());
@@ -324,17 +329,17 @@ fn refuse_swarm(name: &str, settings: &Settings) -> Result<()> {
     Err(Error::refused(message).hint(format!("leave out {setting}")))
 }
 
-/// Resolves settings: flags, then the service, the project, and the environment.
-pub fn settings_of(project: &Project, service: &Service, flags: &Partial) -> Result<Settings> {
+/// Resolves settings: flags, then the service, the project, the environment, and `deploy` of the service.
+pub fn settings_of(
+    project: &Project,
+    service: &Service,
+    flags: &Partial,
+    is_undo: bool,
+) -> Result<Settings> {
     let own = Partial::from_service(&service.name, service.x_rollout.as_ref())?;
-    let mut places = places(project, own, flags)?;
-    if Settings::resolve(places.clone()).strategy == Strategy::Rolling {
-        let config = &service.raw(project)["deploy"]["update_config"];
-        let config = Partial::from_update_config(&service.name, config)?;
-        let [.., last] = &mut places;
-        *last = std::mem::take(last).or(config);
-    }
-    Ok(Settings::resolve(places))
+    let places = places(project, own, flags)?;
+    let deploy = &service.raw(project)["deploy"];
+    Settings::of_service(places, (&service.name, deploy), is_undo)
 }
 
 /// Resolves the settings that are none of a single service.

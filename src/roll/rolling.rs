@@ -8,10 +8,9 @@ use crate::{
     context::{Purpose, RunContext, ServiceContext},
     docker::engine::Image,
     error::{Error, Result},
-    model::{FailureAction, Limits},
     plan::share_by_number,
     proxy::Router,
-    settings::{Partial, Settings, Strategy},
+    settings::{ROLLBACK_CONFIG, Settings, Strategy, UPDATE_CONFIG},
     steps,
 };
 
@@ -22,91 +21,6 @@ const SHIFTED: &str = "shifted step by step";
 const NO_WEIGHTS: &str =
     "gives replicas no weights; Traefik 3.0 or later behind the socket proxy does";
 const NO_PREVIEW: &str = "cannot preview: it needs a socket proxy of this version";
-
-/// Refuses settings of a rolling update that contradict each other.
-pub(super) fn refuse_limits(context: &ServiceContext<'_>) -> Result<()> {
-    let (settings, replicas) = (&context.settings, context.replicas);
-    let Some(limits) = settings.limits(replicas) else {
-        return Ok(());
-    };
-    let name = &context.service.name;
-    let refused = |message: String, hint: &str| Err(Error::refused(message).hint(hint));
-    let most = [
-        ("max-surge", settings.max_surge),
-        ("max-unavailable", settings.max_unavailable),
-    ];
-    for (key, value) in most {
-        if let Some(value) = value.filter(|value| *value > replicas) {
-            let message = format!("{key} {value} of {name} is more than its replicas");
-            return refused(message, &format!("--{key} {replicas} at most"));
-        }
-    }
-    if limits.surge == 0 && limits.unavailable == 0 {
-        let message = format!(
-            "max-surge and max-unavailable of {name} are both 0: no replica can be replaced"
-        );
-        return refused(message, "--max-surge 1");
-    }
-    if limits.unavailable >= replicas {
-        let message = format!(
-            "{name} would be stopped as a whole: max-unavailable is {}",
-            limits.unavailable
-        );
-        return refused(
-            message,
-            "--order start-first and --max-unavailable 0; or, with a gap, --strategy recreate",
-        );
-    }
-    Ok(())
-}
-
-/// Refuses to keep a part of the batches where old replicas are stopped before the new ones: after a failed batch these would
-/// not serve. What `deploy.update_config` asks for is a notice instead, as it is made for other tools too.
-pub(super) fn refuse_in_part(
-    context: &ServiceContext<'_>,
-    config: &Value,
-) -> Result<Option<String>> {
-    let (name, settings) = (&context.service.name, &context.settings);
-    let limits = settings.limits(context.replicas);
-    let Some(limits) = limits.filter(Limits::stops_ahead) else {
-        return Ok(None);
-    };
-    let own = Partial::from_update_config(name, config)?;
-    let none = Partial::default;
-    let own = Settings::resolve([own, none(), none(), none()]);
-    let action = settings.failure_action.unwrap_or_default();
-    let ratio = settings.max_failure_ratio.unwrap_or_default();
-    let keeps = [
-        (
-            "failure-action",
-            action != FailureAction::Rollback,
-            settings.failure_action == own.failure_action,
-        ),
-        (
-            "max-failure-ratio",
-            ratio > 0.0,
-            settings.max_failure_ratio == own.max_failure_ratio,
-        ),
-    ];
-    let given = keeps.iter().filter(|(_, keeps, _)| *keeps);
-    if let Some((key, ..)) = given.clone().find(|(.., of_config)| !of_config) {
-        let message = format!(
-            "{key} of {name} needs that no old replica is stopped before the new ones: after a failed batch it would not serve"
-        );
-        return Err(Error::refused(message).hint(format!(
-            "--order start-first --max-surge {}, or leave out {key}",
-            limits.parallelism
-        )));
-    }
-    let named: Vec<&str> = given.map(|(key, ..)| *key).collect();
-    Ok((!named.is_empty()).then(|| {
-        format!(
-            "{} in deploy.update_config of {name} has no effect, because old replicas are stopped before the new ones: a \
-             failed batch rolls the whole update back",
-            named.join(" and ").replace('-', "_")
-        )
-    }))
-}
 
 /// Refuses a rolling update, a canary or a preview where the proxy cannot route to replicas of both versions. The image is
 /// that of the new version, if it is there.
@@ -266,22 +180,13 @@ impl RunContext<'_> {
     pub(super) fn unused_by_strategy(&self, context: &ServiceContext<'_>) -> Vec<String> {
         let (service, settings) = (context.service, &context.settings);
         let deploy = &service.raw(self.project)["deploy"];
-        let config = &deploy["update_config"];
         let mut unused = match settings.strategy {
-            Strategy::Rolling => Vec::new(),
+            Strategy::Rolling if self.undo_to().is_some() => Vec::new(),
+            Strategy::Rolling => until_undo(&service.name, deploy).into_iter().collect(),
             Strategy::BlueGreen | Strategy::Recreate | Strategy::Canary => {
-                without_effect(&service.name, settings, config)
+                without_effect(&service.name, settings, deploy)
             }
         };
-        if deploy["rollback_config"]
-            .as_object()
-            .is_some_and(|own| !own.is_empty())
-        {
-            unused.push(format!(
-                "deploy.rollback_config of {} has no effect: a rollback reverses the steps of the rollout",
-                service.name
-            ));
-        }
         let has_steps = steps::given(service.x_rollout.as_ref()).is_some();
         let pauses = settings.attach && settings.preview().is_none();
         let of_canary = [("steps", has_steps), ("attach", pauses)];
@@ -298,14 +203,30 @@ impl RunContext<'_> {
     }
 }
 
+fn is_given(deploy: &Value, mapping: &str) -> bool {
+    let own = deploy[mapping].as_object();
+    own.is_some_and(|own| !own.is_empty())
+}
+
+/// The notice about a mapping in `deploy` that the rollback of a failed rolling update does not use.
+fn until_undo(name: &str, deploy: &Value) -> Option<String> {
+    is_given(deploy, ROLLBACK_CONFIG).then(|| {
+        format!(
+            "deploy.{ROLLBACK_CONFIG} of {name} is used by rollout undo after this update; if the update fails or is aborted, it \
+             goes back in its own batches and order, without a delay"
+        )
+    })
+}
+
 /// Notices about settings of a rolling update under another strategy.
-fn without_effect(name: &str, settings: &Settings, config: &Value) -> Vec<String> {
+fn without_effect(name: &str, settings: &Settings, deploy: &Value) -> Vec<String> {
     let given = settings.of_rolling();
     let given = (!given.is_empty()).then(|| given.join(", "));
-    let config = config.as_object().filter(|config| !config.is_empty());
-    let config = config.map(|_| "deploy.update_config".to_owned());
+    let mappings = [UPDATE_CONFIG, ROLLBACK_CONFIG].into_iter();
+    let mappings = mappings.filter(|own| is_given(deploy, own));
+    let mappings = mappings.map(|own| format!("deploy.{own}"));
     let strategy = settings.strategy.name();
-    let all = config.into_iter().chain(given);
+    let all = mappings.chain(given);
     all.map(|what| {
         format!("{what} of {name} has no effect with the strategy {strategy}; --strategy rolling uses it")
     })
@@ -324,6 +245,7 @@ mod tests {
         model::Replica,
         plan::simulator::old,
         proxy::testing::{Scripted, Weighted},
+        settings::Partial,
     };
 
     fn labels(all: &[(&str, &str)]) -> Labels {
@@ -418,54 +340,19 @@ mod tests {
             let none = Partial::default;
             Settings::resolve([own, none(), none(), none()])
         };
-        let usual = json!({ "failure_action": "rollback", "parallelism": 2 });
+        let usual = json!({
+            "update_config": { "failure_action": "rollback", "parallelism": 2 },
+            "rollback_config": { "parallelism": 0 },
+        });
         let tail = "of web has no effect with the strategy blue-green; --strategy rolling uses it";
         let notices = without_effect("web", &given(&[("delay", "1s")]), &usual);
-        let named = ["deploy.update_config", "delay"].map(|what| format!("{what} {tail}"));
+        let named = ["deploy.update_config", "deploy.rollback_config", "delay"]
+            .map(|what| format!("{what} {tail}"));
         assert_eq!(notices, named);
         assert!(without_effect("web", &given(&[]), &Value::Null).is_empty());
-    }
-
-    #[test]
-    fn a_part_of_the_batches_is_kept_only_where_no_old_replica_is_stopped_first() {
-        let service = Service {
-            name: "web".to_owned(),
-            ..Service::default()
-        };
-        let judged = |all: &[(&str, &str)], config: &Value| {
-            let all = all.iter().map(|&(name, value)| Partial::of(name, value));
-            let own = all.reduce(Partial::or).unwrap_or_default();
-            let file = Partial::from_update_config("web", config).unwrap();
-            let (own, none) = (own.or(Partial::of("strategy", "rolling")), Partial::default);
-            let mut context = ServiceContext::of(&service);
-            context.replicas = 4;
-            context.settings = Settings::resolve([own, none(), none(), file]);
-            refuse_in_part(&context, config)
-        };
-        let (first, pause) = (("order", "stop-first"), ("failure-action", "pause"));
-        let error = judged(&[first, pause], &Value::Null).unwrap_err();
-        assert!(
-            error.message.starts_with("failure-action of web"),
-            "{error}"
-        );
-        assert!(error.hint.unwrap().starts_with("--order start-first"));
-        let ratio = ("max-failure-ratio", "0.5");
-        assert!(judged(&[first, ratio], &Value::Null).is_err());
-        let fewer = [
-            ("parallelism", "2"),
-            ("max-surge", "1"),
-            ("max-unavailable", "1"),
-        ];
-        assert!(judged(&[&fewer[..], &[pause]].concat(), &Value::Null).is_err());
-        assert_eq!(judged(&[pause, ratio], &Value::Null), Ok(None));
-        assert_eq!(judged(&[first], &Value::Null), Ok(None));
-        let config = json!({ "order": "stop-first", "failure_action": "continue" });
-        let notice = judged(&[], &config).unwrap().unwrap();
-        assert!(
-            notice.starts_with("failure_action in deploy.update_config of web has no effect"),
-            "{notice}"
-        );
-        assert_eq!(judged(&[("failure-action", "rollback")], &config), Ok(None));
+        let notice = until_undo("web", &usual).unwrap();
+        assert!(notice.contains("is used by rollout undo"), "{notice}");
+        assert_eq!(until_undo("web", &Value::Null), None);
     }
 
     #[test]

@@ -132,7 +132,7 @@ impl RunContext<'_> {
     /// The version that the Compose file describes now.
     pub async fn wanted(&self, service: &Service, flags: &Partial) -> Result<Wanted> {
         let reference = service.image.clone().unwrap_or_default();
-        let scale = settings_of(self.project, service, flags)?.scale;
+        let scale = settings_of(self.project, service, flags, false)?.scale;
         Ok(Wanted {
             image: self.engine.image(&reference).await?.map(|image| image.id),
             reference,

@@ -32,8 +32,12 @@ const OF_SERVICE: [&str; 4] = [AFTER, AUTO, HOOKS, STEPS];
 const MAPPINGS: [&str; 1] = [ANALYSIS];
 /// The setting that each run decides for itself.
 const FLAG_ALONE: &str = "ignore";
-/// The keys of `deploy.update_config` that are settings too.
-const OF_UPDATE_CONFIG: [&str; 6] = [
+/// The key of `deploy` with settings of a rolling update.
+pub const UPDATE_CONFIG: &str = "update_config";
+/// The key of `deploy` with settings of an undo that is a rolling update.
+pub const ROLLBACK_CONFIG: &str = "rollback_config";
+/// The keys of both that are settings too.
+const OF_DEPLOY: [&str; 6] = [
     "parallelism",
     "delay",
     "monitor",
@@ -167,17 +171,37 @@ impl Partial {
         }
     }
 
-    /// Reads the keys of `deploy.update_config` of a service that a rolling update uses.
-    pub fn from_update_config(service: &str, config: &Value) -> Result<Self> {
-        let all = config.as_object().into_iter().flatten();
-        let own = all.filter(|(key, _)| OF_UPDATE_CONFIG.contains(&key.as_str()));
+    /// Reads what a rolling update uses of a mapping in `deploy` of a service.
+    fn from_deploy(service: &str, deploy: &Value, mapping: &str) -> Result<Self> {
+        let all = deploy[mapping].as_object().into_iter().flatten();
+        let own = all.filter(|(key, _)| OF_DEPLOY.contains(&key.as_str()));
         let own = own
             .map(|(key, value)| (key.replace('_', "-"), value.clone()))
             .collect();
         Self::from_map(&own, &|key| {
             let key = key.replace('-', "_");
-            format!("{key} in deploy.update_config of {service}")
+            format!("{key} in deploy.{mapping} of {service}")
         })
+    }
+
+    /// What these settings of a rolling update lack is taken from `deploy`; an undo takes it from its rollback_config first.
+    /// Returns each setting that is taken, with the mapping that it stands in.
+    pub(super) fn or_deploy(
+        self,
+        (service, deploy): (&str, &Value),
+        is_undo: bool,
+    ) -> Result<(Self, BTreeMap<String, &'static str>)> {
+        let (mut merged, mut taken) = (self, BTreeMap::new());
+        for mapping in [ROLLBACK_CONFIG, UPDATE_CONFIG] {
+            // A mistake is found before the rollout, not by its undo.
+            let config = Self::from_deploy(service, deploy, mapping)?;
+            if mapping == UPDATE_CONFIG || is_undo {
+                let names = config.names().filter(|name| !merged.has(name));
+                taken.extend(names.map(|name| (name.to_owned(), mapping)));
+                merged = merged.or(config);
+            }
+        }
+        Ok((merged, taken))
     }
 
     fn from_file(place: &str, x_rollout: Option<&Value>) -> Result<Self> {

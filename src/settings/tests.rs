@@ -318,42 +318,87 @@ fn the_topic_of_settings_has_each_setting_with_its_default() {
     }
 }
 
+/// The settings of a service with `--strategy rolling`, what is given, and `deploy`.
+fn rolling(given: Partial, deploy: &serde_json::Value, is_undo: bool) -> Result<Settings> {
+    let none = Partial::default;
+    let given = given.or(Partial::of("strategy", "rolling"));
+    Settings::of_service([given, none(), none(), none()], ("web", deploy), is_undo)
+}
+
 #[test]
 fn a_rolling_update_takes_what_is_not_given_from_update_config_and_explicit_limits_win() {
-    let config = json!({
+    let deploy = json!({ "update_config": {
         "parallelism": 2, "delay": "1m0s", "order": "stop-first", "monitor": "5s", "failure_action": "rollback",
-    });
-    let config = Partial::from_update_config("web", &config).unwrap();
+    }});
     let none = Partial::default;
-    let limits = |given: Partial, config: &Partial| {
-        let own = given.or(Partial::of("strategy", "rolling"));
-        let limits = Settings::resolve([own, config.clone(), none(), none()])
-            .limits(4)
-            .unwrap();
+    let limits = |given: Partial, deploy: &serde_json::Value, replicas| {
+        let limits = rolling(given, deploy, false).unwrap().limits(replicas);
+        let limits = limits.unwrap();
         (limits.parallelism, limits.surge, limits.unavailable)
     };
-    assert_eq!(limits(none(), &none()), (1, 1, 0));
-    assert_eq!(limits(none(), &config), (2, 0, 2));
-    assert_eq!(
-        limits(Partial::of("order", "start-first"), &config),
-        (2, 2, 0)
-    );
-    assert_eq!(limits(Partial::of("max-surge", "1"), &config), (2, 1, 2));
-    assert_eq!(limits(Partial::of("parallelism", "0"), &none()), (4, 4, 0));
-    assert_eq!(limits(Partial::of("parallelism", "9"), &none()), (4, 4, 0));
-    let settings = Settings::resolve([config, none(), none(), none()]);
-    assert_eq!(settings.limits(4), None);
+    let empty = json!({});
+    assert_eq!(limits(none(), &empty, 4), (1, 1, 0));
+    assert_eq!(limits(none(), &deploy, 4), (2, 0, 2));
+    let first = Partial::of("order", "start-first");
+    assert_eq!(limits(first, &deploy, 4), (2, 2, 0));
+    let surge = Partial::of("max-surge", "1");
+    assert_eq!(limits(surge, &deploy, 4), (2, 1, 2));
+    for all in ["0", "9"] {
+        let all = Partial::of("parallelism", all);
+        assert_eq!(limits(all, &empty, 4), (4, 4, 0));
+    }
+    // One stays live; of one alone, the new one comes first.
+    assert_eq!(limits(none(), &deploy, 2), (2, 0, 1));
+    assert_eq!(limits(none(), &deploy, 1), (1, 1, 0));
+    let never = Partial::of("max-unavailable", "0");
+    assert_eq!(limits(never, &deploy, 4), (2, 2, 0));
+    let settings = rolling(none(), &deploy, false).unwrap();
     assert_eq!(settings.watch(false), Duration::from_secs(60));
     assert_eq!(settings.watch(true), Duration::from_secs(5));
+    let other = Settings::of_service(Default::default(), ("web", &deploy), false).unwrap();
+    assert_eq!(other, Settings::resolve(Default::default()));
+    assert_eq!(other.limits(4), None);
+}
+
+#[test]
+fn an_undo_takes_rollback_config_key_by_key_before_update_config() {
+    let deploy = json!({
+        "update_config": { "parallelism": 1, "order": "stop-first", "delay": "30s" },
+        "rollback_config": { "parallelism": 0, "delay": "0s", "failure_action": "pause" },
+    });
+    let read = |given, is_undo| rolling(given, &deploy, is_undo).unwrap();
+    let (ahead, back) = (
+        read(Partial::default(), false),
+        read(Partial::default(), true),
+    );
+    assert_eq!((ahead.parallelism, back.parallelism), (Some(1), Some(0)));
+    assert_eq!(ahead.watch(false), Duration::from_secs(30));
+    assert_eq!(back.watch(false), Duration::ZERO);
+    assert_eq!((ahead.order, back.order), (back.order, ahead.order));
+    assert_eq!(ahead.failure_action, None);
+    assert_eq!(back.failure_action, Some(FailureAction::Pause));
+    let of_deploy = |own: &Settings| own.of_deploy.values().copied().collect::<Vec<_>>();
+    assert_eq!(of_deploy(&ahead), ["update_config"; 3]);
+    assert_eq!(back.of_deploy["order"], "update_config");
+    assert_eq!(back.of_deploy["parallelism"], "rollback_config");
+    let flag = read(Partial::of("parallelism", "2"), true);
+    assert_eq!(flag.parallelism, Some(2));
+    assert!(!flag.of_deploy.contains_key("parallelism"));
+    // The rollout already finds what an undo could not read.
+    let bad = json!({ "rollback_config": { "order": "first" } });
+    let error = rolling(Partial::default(), &bad, false).unwrap_err();
+    let said = "order in deploy.rollback_config of web: unknown value \"first\"";
+    assert!(error.message.starts_with(said), "{error}");
 }
 
 #[test]
 fn update_config_is_read_in_every_form_of_the_specification() {
     let read = |config: serde_json::Value| {
-        let config = Partial::from_update_config("web", &config)?;
-        let none = Partial::default;
-        let given = config.or(Partial::of("strategy", "rolling"));
-        Ok::<_, crate::error::Error>(Settings::resolve([given, none(), none(), none()]))
+        rolling(
+            Partial::default(),
+            &json!({ "update_config": config }),
+            false,
+        )
     };
     for (delay, ms) in [
         ("0s", 0),
