@@ -13,6 +13,10 @@ const FEW: u64 = 3;
 /// A share is exceeded only by more than chance explains: this many standard deviations.
 const DEVIATIONS: f64 = 3.0;
 
+/// The old version counts as if it had answered this many more requests, of which one failed: a few good answers do not
+/// show that none ever fails.
+const UNSEEN: f64 = 100.0;
+
 /// Processors in use by an old version below which a multiple says nothing.
 const BUSY: f64 = 0.05;
 
@@ -25,21 +29,54 @@ pub enum Verdict {
     NoData(String),
 }
 
-/// `old` is from before the cutover, `new` from then on.
-pub fn judge(analysis: &Analysis, old: Option<&Measured>, new: Option<&Measured>) -> Verdict {
+impl Verdict {
+    /// The verdict before the first look.
+    pub fn at_first(analysis: &Analysis) -> Self {
+        match analysis.is_on {
+            true => Self::NoData("it was too short".to_owned()),
+            false => Self::Pass,
+        }
+    }
+}
+
+/// What both versions did in one time.
+#[derive(Clone, Debug, Default)]
+pub struct Compared {
+    pub old: Option<Measured>,
+    pub new: Option<Measured>,
+}
+
+/// `all` is from before the cutover for the old version, and from then on for the new one; `recent` is of the watch that
+/// goes on: a version that fails from now on soon fails by it, however much was good before.
+pub fn judge(analysis: &Analysis, all: &Compared, recent: &Compared) -> Verdict {
     if !analysis.is_on {
         return Verdict::Pass;
     }
-    let Some(new) = new else {
+    let old = all.old.as_ref();
+    let Some(new) = &all.new else {
         return Verdict::NoData("the new replicas are not watched".to_owned());
     };
     if let Some(why) = resources(analysis, old, new) {
         return Verdict::Fail(why);
     }
+    // What fails both versions now is not the new one's fault.
+    let old_now = recent.old.as_ref().filter(|own| readable(own).is_ok());
+    let recent = recent.new.as_ref();
+    let now = recent.map(|new| answers(analysis, old_now.or(old), new));
+    match (answers(analysis, old, new), now) {
+        (_, Some(Verdict::Fail(why))) => Verdict::Fail(why),
+        (Verdict::NoData(_), Some(Verdict::Pass)) => Verdict::Pass,
+        (all, _) => all,
+    }
+}
+
+/// Judges by the requests alone.
+fn answers(analysis: &Analysis, old: Option<&Measured>, new: &Measured) -> Verdict {
     match readable(new) {
         Err(why) => Verdict::NoData(why),
         Ok(wire) => {
-            let old = old.and_then(|own| readable(own).ok());
+            let old = old.and_then(|own| own.wire.as_ref());
+            let old = old.filter(|own| !own.is_blind());
             let failed = failures(analysis, old, wire);
             let slow = || {
                 analysis
@@ -72,11 +109,22 @@ fn resources(analysis: &Analysis, old: Option<&Measured>, new: &Measured) -> Opt
     if new.oom_kills > 0 {
         return Some("a new replica ran out of memory".to_owned());
     }
-    let busy = |own: &Measured| own.cpu.filter(|cpu| *cpu >= BUSY);
     let memory = |own: &Measured| own.memory.map(|bytes| bytes as f64);
+    let (what, share) = match old.and_then(|old| share_of_traffic(old, new)) {
+        Some(share) => ("cpu per request", share),
+        None => ("cpu", 1.0),
+    };
+    let cpu = old.and_then(|own| own.cpu).filter(|cpu| *cpu >= BUSY);
+    // What an idle replica uses says nothing of its requests.
+    let busy = analysis.cpu.map_or(0.0, |most| most * BUSY);
     let used = [
         ("memory", analysis.memory, old.and_then(memory), memory(new)),
-        ("cpu", analysis.cpu, old.and_then(busy), new.cpu),
+        (
+            what,
+            analysis.cpu,
+            cpu.map(|cpu| cpu * share),
+            new.cpu.filter(|cpu| *cpu > busy),
+        ),
     ];
     used.into_iter().find_map(|(what, most, old, new)| {
         let (most, old, new) = (most?, old.filter(|own| *own > 0.0)?, new?);
@@ -86,20 +134,32 @@ fn resources(analysis: &Analysis, old: Option<&Measured>, new: &Measured) -> Opt
     })
 }
 
+/// The requests of the new version as a multiple of the old one's; `None` where too few are known.
+fn share_of_traffic(old: &Measured, new: &Measured) -> Option<f64> {
+    let rate = |own: &Measured| own.rate.filter(|_| readable(own).is_ok());
+    Some(rate(new)? / rate(old).filter(|rate| *rate > 0.0)?)
+}
+
 fn failures(analysis: &Analysis, old: Option<&Wire>, new: &Wire) -> Option<String> {
     let (failed, all) = (new.failed(), new.requests());
-    let before = old.map_or(0.0, Wire::failed_share);
-    let (allowed, least) = match analysis.may_fail {
-        Some(share) => (share, 1),
-        None => ((before + TOLERATED).max(TOLERATED), FEW),
+    let (old_failed, old_all) = old.map_or((0, 0), |own| (own.failed(), own.requests()));
+    let known = old_all as f64 + UNSEEN;
+    let before = (old_failed as f64 + 1.0) / known;
+    // The variance of the allowed share: that of the old version's share.
+    let (allowed, least, variance) = match analysis.may_fail {
+        Some(share) => (share, 1, 0.0),
+        None => (before + TOLERATED, FEW, before / known),
     };
     let percent = |share: f64| format!("{:.1} %", share * 100.0);
     let compared = match analysis.may_fail {
         Some(share) => format!("success-rate allows {}", percent(share)),
-        None if old.is_none() => "of the old version too few are known".to_owned(),
-        None => format!("old version: {}", percent(before)),
+        None if old_all < ENOUGH => "of the old version too few are known".to_owned(),
+        None => {
+            let share = old.map_or(0.0, Wire::failed_share);
+            format!("old version: {}", percent(share))
+        }
     };
-    (failed >= least && exceeds(failed, all, allowed)).then(|| {
+    (failed >= least && exceeds(failed, all, allowed, variance)).then(|| {
         let share = percent(new.failed_share());
         format!("{failed} of {all} requests failed ({share}); {compared}")
     })
@@ -115,16 +175,17 @@ fn too_slow(condition: &Latency, new: &Wire) -> Option<String> {
     let answers = new.latencies.count();
     let slow = new.latencies.above(micros);
     let now = new.latencies.percentile(1.0 - may_exceed)? as f64 / 1000.0;
-    exceeds(slow, answers, *may_exceed).then(|| {
+    exceeds(slow, answers, *may_exceed, 0.0).then(|| {
         let limit = humantime::format_duration(*limit);
         format!("{key} of {answers} answers is {now:.1} ms, more than {limit}")
     })
 }
 
-/// Whether `count` of `all` is more than `share`, and by more than chance explains.
-fn exceeds(count: u64, all: u64, share: f64) -> bool {
-    let expected = all as f64 * share;
-    count as f64 > expected + DEVIATIONS * expected.sqrt()
+/// Whether `count` of `all` is more than `share`, and by more than chance explains; `variance` is that of `share`.
+fn exceeds(count: u64, all: u64, share: f64, variance: f64) -> bool {
+    let all = all as f64;
+    let expected = all * share;
+    count as f64 > expected + DEVIATIONS * (expected + all * all * variance).sqrt()
 }
 
 #[cfg(test)]
@@ -140,7 +201,19 @@ mod tests {
     }
 
     fn verdict(conditions: &str, old: &Measured, new: &Measured) -> Verdict {
-        judge(&conditions.parse().unwrap(), Some(old), Some(new))
+        judged(conditions, old, new, &Measured::default())
+    }
+
+    fn judged(conditions: &str, old: &Measured, new: &Measured, now: &Measured) -> Verdict {
+        let all = Compared {
+            old: Some(old.clone()),
+            new: Some(new.clone()),
+        };
+        let recent = Compared {
+            old: None,
+            new: Some(now.clone()),
+        };
+        judge(&conditions.parse().unwrap(), &all, &recent)
     }
 
     fn fails(conditions: &str, old: &Measured, new: &Measured) -> bool {
@@ -165,8 +238,15 @@ mod tests {
             ((980, 20), (930, 70), true),
             ((500, 500), (10, 30), false),
             ((500, 500), (0, 100), true),
-            // Too few of the old ones to compare with.
-            ((5, 5), (90, 10), true),
+            // A few of the old ones, too, show what it may be.
+            ((5, 5), (90, 10), false),
+            ((5, 5), (50, 50), true),
+            ((12, 0), (90, 10), true),
+            ((60, 0), (196, 4), false),
+            ((60, 0), (190, 10), true),
+            // None are known.
+            ((0, 0), (17, 3), true),
+            ((0, 0), (97, 3), false),
         ] {
             let measured = |(good, failed)| of(good, failed);
             let found = fails("on", &measured(old), &measured(new));
@@ -206,7 +286,11 @@ mod tests {
         for new in [of(10, 9), Measured::default(), blind] {
             assert!(matches!(verdict("on", &old, &new), Verdict::NoData(_)));
         }
-        let none = judge(&Analysis::default(), Some(&old), None);
+        let none = Compared {
+            old: Some(old),
+            new: None,
+        };
+        let none = judge(&Analysis::default(), &none, &Compared::default());
         assert!(matches!(none, Verdict::NoData(_)));
     }
 
@@ -266,7 +350,72 @@ mod tests {
     }
 
     #[test]
+    fn processors_are_compared_by_request_where_both_have_enough() {
+        let uses = |requests, rate, cpu| Measured {
+            cpu: Some(cpu),
+            rate: Some(rate),
+            ..of(requests, 0)
+        };
+        let old = uses(1000, 90.0, 0.9);
+        for (new, expected) in [
+            (uses(100, 10.0, 0.15), false),
+            (uses(100, 10.0, 0.25), true),
+            // Hardly busy.
+            (uses(100, 1.0, 0.09), false),
+            // Too few: the sums are compared.
+            (uses(10, 10.0, 0.25), false),
+            (uses(10, 10.0, 1.9), true),
+        ] {
+            assert_eq!(fails("cpu=2x", &old, &new), expected, "{new:?}");
+        }
+        let Verdict::Fail(why) = verdict("cpu=2x", &old, &uses(100, 10.0, 0.25)) else {
+            panic!("it passes");
+        };
+        let said = "cpu per request is 2.50 times the old version's, more than 2x";
+        assert_eq!(why, said);
+    }
+
+    #[test]
+    fn a_version_that_was_good_for_long_fails_by_what_it_does_now() {
+        let (old, all) = (of(1000, 0), of(36_000, 50));
+        assert_eq!(verdict("on", &old, &all), Verdict::Pass);
+        for (now, expected) in [((950, 50), true), ((999, 1), false), ((10, 9), false)] {
+            let now = judged("on", &old, &all, &of(now.0, now.1));
+            assert_eq!(matches!(now, Verdict::Fail(_)), expected);
+        }
+        // Few now, and all that is known fails.
+        let failed = judged("on", &old, &of(900, 100), &of(10, 0));
+        assert!(matches!(failed, Verdict::Fail(_)));
+        // What has failed both versions since this watch began is compared with each other.
+        let all = Compared {
+            old: Some(of(36_000, 0)),
+            new: Some(of(36_000, 100)),
+        };
+        let recent = Compared {
+            old: Some(of(900, 100)),
+            new: Some(of(900, 100)),
+        };
+        assert_eq!(judge(&Analysis::default(), &all, &recent), Verdict::Pass);
+    }
+
+    #[test]
+    fn without_an_analysis_nothing_is_lacking_before_the_first_look() {
+        let off = "off".parse().unwrap();
+        assert_eq!(Verdict::at_first(&off), Verdict::Pass);
+        let on = Verdict::at_first(&Analysis::default());
+        assert!(matches!(on, Verdict::NoData(_)));
+    }
+
+    #[test]
     fn two_equal_versions_that_fail_now_and_then_hardly_ever_differ() {
+        for known in [15, 60, 150, 1000] {
+            let wrong = rolled_back(known);
+            assert!(wrong <= 6, "{wrong} of 200 after {known}");
+        }
+    }
+
+    /// How many of 200 versions fail that are equal to an old one of which so many requests are known.
+    fn rolled_back(known: u64) -> u64 {
         // A simple generator: the same numbers in each run.
         let mut state = 1_u64;
         let mut fails_now = || {
@@ -277,15 +426,15 @@ mod tests {
         };
         let mut wrong = 0;
         for _ in 0..200 {
-            let old_failed = (0..1000).filter(|_| fails_now()).count() as u64;
-            let old = of(1000 - old_failed, old_failed);
+            let old_failed = (0..known).filter(|_| fails_now()).count() as u64;
+            let old = of(known - old_failed, old_failed);
             let mut failed = 0;
             let looks = (1..=1000_u64).filter(|sent| {
                 failed += u64::from(fails_now());
-                sent % 50 == 0 && fails("on", &old, &of(sent - failed, failed))
+                *sent >= 20 && sent % 10 == 0 && fails("on", &old, &of(sent - failed, failed))
             });
             wrong += u64::from(looks.count() > 0);
         }
-        assert!(wrong <= 2, "{wrong} of 200");
+        wrong
     }
 }

@@ -2,10 +2,15 @@
 
 use std::{
     collections::BTreeMap,
-    ops::Bound::{Excluded, Included},
+    ops::{
+        Add,
+        Bound::{Excluded, Included},
+    },
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use crate::{
     model::{ContainerId, Usage},
@@ -20,6 +25,8 @@ pub const ENOUGH: u64 = 20;
 pub enum Moment {
     Start,
     Cutover,
+    /// The beginning of the newest bake or pause.
+    Watch,
     /// The newest look of a bake, or of a pause.
     Bake,
     /// All old replicas are drained.
@@ -30,6 +37,8 @@ pub enum Moment {
 /// What one replica has answered and used by one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sample {
+    /// When it was taken.
+    pub at: Option<Instant>,
     /// `None` where no helper counts.
     pub wire: Option<Wire>,
     /// `None` where the engine does not report it.
@@ -44,6 +53,8 @@ pub struct Measured {
     pub wire: Option<Wire>,
     /// Processors in use, by all replicas.
     pub cpu: Option<f64>,
+    /// Requests per second, to the replicas whose processors are known.
+    pub rate: Option<f64>,
     /// Bytes in use at the end, by a replica on average.
     pub memory: Option<u64>,
     pub restarts: u64,
@@ -88,12 +99,22 @@ impl Samples {
         let last = last.unwrap_or_default();
         // What is not known now is as it was.
         let sample = Sample {
+            at: sample.at.or(last.at),
             wire: sample.wire.or(last.wire),
             usage: sample.usage.or(last.usage),
             restarts: sample.restarts.max(last.restarts),
             is_oom_killed: sample.is_oom_killed || last.is_oom_killed,
         };
         track.samples.insert(moment, sample);
+    }
+
+    /// Begins a watch: what earlier looks have seen is not part of it, also of replicas that are gone.
+    pub fn begin_watch(&mut self) {
+        for track in self.0.values_mut() {
+            if let Some(last) = track.samples.get(&Moment::Bake).cloned() {
+                track.samples.insert(Moment::Watch, last);
+            }
+        }
     }
 
     /// `None` where no replica of the side has a sample after `from` and up to `to`.
@@ -110,10 +131,11 @@ impl Samples {
         let all = memory
             .iter()
             .fold(0, |sum: u64, own| sum.saturating_add(*own));
-        let cpu: Vec<f64> = each.iter().filter_map(|own| own.cpu).collect();
+        let sum = |of: fn(&Measured) -> Option<f64>| each.iter().filter_map(of).reduce(Add::add);
         (!each.is_empty()).then(|| Measured {
             wire,
-            cpu: (!cpu.is_empty()).then(|| cpu.iter().sum()),
+            cpu: sum(|own| own.cpu),
+            rate: sum(|own| own.rate),
             memory: all.checked_div(memory.len() as u64),
             restarts: each.iter().map(|own| own.restarts).sum(),
             oom_kills: each.iter().map(|own| own.oom_kills).sum(),
@@ -148,19 +170,29 @@ impl Track {
         let base = self.samples.range(..=from).next_back();
         let base = base.map(|(_, own)| own.clone()).unwrap_or_default();
         let wire = last.wire.as_ref();
+        let wire = wire.map(|own| own.since(&base.wire.unwrap_or_default()));
         let usage = last.usage;
+        let cpu = usage.zip(base.usage).and_then(|(now, before)| {
+            let spent = now.cpu.saturating_sub(before.cpu).as_secs_f64();
+            per_second(spent, now.at.checked_sub(before.at)?)
+        });
+        let times = last.at.zip(base.at).filter(|_| cpu.is_some());
+        let rate = times.zip(wire.as_ref()).and_then(|((now, before), wire)| {
+            per_second(wire.requests() as f64, now.checked_duration_since(before)?)
+        });
         Some(Measured {
-            wire: wire.map(|own| own.since(&base.wire.unwrap_or_default())),
-            cpu: usage.zip(base.usage).and_then(|(now, before)| {
-                let span = now.at.checked_sub(before.at)?.as_secs_f64();
-                let spent = now.cpu.saturating_sub(before.cpu).as_secs_f64();
-                (span > 0.0).then(|| spent / span)
-            }),
+            wire,
+            cpu,
+            rate,
             memory: usage.map(|own| own.memory),
             restarts: last.restarts.saturating_sub(base.restarts),
             oom_kills: u64::from(last.is_oom_killed && !base.is_oom_killed),
         })
     }
+}
+
+fn per_second(count: f64, span: Duration) -> Option<f64> {
+    (!span.is_zero()).then(|| count / span.as_secs_f64())
 }
 
 /// The figures of each side and span. A side is missing where it did not run, or was not watched.
@@ -234,8 +266,6 @@ fn rounded(value: f64) -> f64 {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::namespace::wire::Counter;
 
@@ -300,6 +330,49 @@ pub(crate) mod tests {
             "too few"
         );
         assert_eq!(after.p50_ms, None);
+    }
+
+    #[test]
+    fn a_watch_counts_from_its_own_beginning_and_nothing_of_replicas_that_are_gone() {
+        let mut all = Samples::default();
+        for name in ["a", "gone"] {
+            all.begin(id(name), true, sample(0, 0, 0, 0));
+            all.note(&id(name), Moment::Watch, sample(10, 0, 1, 0));
+            all.note(&id(name), Moment::Bake, sample(90, 0, 9, 0));
+        }
+        all.begin_watch();
+        all.note(&id("a"), Moment::Watch, sample(100, 0, 10, 0));
+        all.begin(id("late"), true, sample(0, 0, 10, 0));
+        all.note(&id("a"), Moment::Bake, sample(100, 7, 12, 0));
+        all.note(&id("late"), Moment::Bake, sample(5, 0, 12, 0));
+        let wire = |from| {
+            let measured = all.between(true, from, Moment::Bake).unwrap();
+            let wire = measured.wire.unwrap();
+            (wire.requests(), wire.failed())
+        };
+        assert_eq!(wire(Moment::Watch), (12, 7));
+        assert_eq!(wire(Moment::Cutover), (202, 7));
+    }
+
+    #[test]
+    fn the_rate_of_requests_is_that_of_the_replicas_whose_processors_are_known() {
+        let began = Instant::now();
+        let at = |second, sample| Sample {
+            at: Some(began + Duration::from_secs(second)),
+            ..sample
+        };
+        let unknown = |good| Sample {
+            usage: None,
+            ..sample(good, 0, 0, 0)
+        };
+        let mut all = Samples::default();
+        all.begin(id("a"), false, at(0, sample(0, 0, 1, 0)));
+        all.begin(id("b"), false, at(0, unknown(0)));
+        all.note(&id("a"), Moment::Cutover, at(5, sample(100, 0, 5, 2000)));
+        all.note(&id("b"), Moment::Cutover, at(5, unknown(100)));
+        let before = all.between(false, Moment::Start, Moment::Cutover).unwrap();
+        assert_eq!((before.rate, before.cpu), (Some(20.0), Some(0.5)));
+        assert_eq!(before.wire.map(|own| own.requests()), Some(200));
     }
 
     #[test]

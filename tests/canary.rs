@@ -434,3 +434,41 @@ async fn a_step_that_is_to_be_judged_and_gets_no_requests_waits_for_a_person() {
     stack.rollout(&["abort", "web"]).await.code(0);
     is_back(&stack, &before).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_without_requests_goes_on_and_says_so_or_fails_where_that_is_asked_for() {
+    let mut stack = stack("[{ weight: 10%, pause: 3s }]", "");
+    stack.up("v1").await;
+    let before = stack.replicas("web").await;
+    stack.tag("v2");
+    let run = stack.rollout(&["--analysis", "no-data=fail", "web"]).await;
+    let said = "the analysis has no data";
+    assert!(run.code(1).text.contains(said), "{}", run.text);
+    is_back(&stack, &before).await;
+    let run = stack.rollout(&["web"]).await;
+    run.code(0);
+    let said = "the step passes, not analysed in full";
+    let notices = run.notices();
+    let said = notices.iter().filter(|own| own.contains(said)).count();
+    assert_eq!(said, 1, "{}", run.text);
+    let off = stack.tag("v1").rollout(&["--analysis", "off", "web"]).await;
+    assert!(!off.code(0).text.contains("not analysed"), "{}", off.text);
+    stack.settled(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promoted_version_is_compared_with_what_the_old_one_answers_in_the_same_run() {
+    let errors = "    environment: { ERROR_EVERY: \"${ERRORS:-0}\" }\n";
+    let mut stack = stack("[{ weight: 10%, pause: {} }]", errors);
+    stack.set("ERRORS", 50).up("v1").await;
+    let load = stack.load();
+    load.goes_on_for(200).await;
+    stack.tag("v2");
+    stack.rollout(&["web"]).await.code(5);
+    let run = stack.rollout(&["promote", "web", "--bake", "10s"]).await;
+    drop(load);
+    run.code(0);
+    let figures = run.event("figures").unwrap();
+    assert!(figures["before"]["old"].is_object(), "{}", run.text);
+    stack.settled(1).await;
+}

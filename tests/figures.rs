@@ -145,6 +145,27 @@ async fn without_requests_a_bake_passes_and_says_so_or_fails_where_that_is_asked
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_child_process_that_runs_out_of_memory_takes_the_new_version_back() {
+    let mut stack = Stack::usual("    mem_limit: 64m\n    memswap_limit: 64m\n");
+    stack.up("v1").await;
+    let before = stack.replicas("web").await;
+    stack.tag("v2");
+    let mut running = stack.start_rollout(&["--proxy", "traefik", "--bake", "60s", "web"]);
+    running.reaches("step_started", "bake").await;
+    let new = stack.newest("web").await;
+    let child = format!("docker exec -e MEMORY=200 -e PORT=81 {new} /app || true");
+    stack.shell(&child).await;
+    let run = running.wait().await;
+    run.code(1);
+    let undoing = run.event("undoing").unwrap()["reason"].to_string();
+    assert!(undoing.contains("ran out of memory"), "{}", run.text);
+    let during = figures(&run, "during", "new");
+    assert_eq!(during["oom_kills"], 1, "{during}");
+    assert_eq!(stack.replicas("web").await, before);
+    stack.no_leftovers().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_replica_gets_two_watchers() {
     let mut stack = Stack::usual("");
     stack.up("v1").await;

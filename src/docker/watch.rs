@@ -3,7 +3,7 @@
 pub mod front;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -21,11 +21,12 @@ pub use self::front::{Front, Role};
 /// An event can be lost with its stream, so a waiter wakes after this time in any case.
 const WAKE_AFTER: Duration = Duration::from_secs(3);
 
-/// The times when each container last started and last died, by this machine's clock.
+/// The times when each container last started and last died, by this machine's clock, and those that ran out of memory.
 #[derive(Default)]
 struct Lives {
     started: HashMap<String, Instant>,
     died: HashMap<String, Instant>,
+    out_of_memory: HashSet<String>,
 }
 
 impl Lives {
@@ -33,6 +34,7 @@ impl Lives {
         match action {
             "start" => drop(self.started.insert(id, Instant::now())),
             "die" => drop(self.died.insert(id, Instant::now())),
+            "oom" => drop(self.out_of_memory.insert(id)),
             _ => {}
         }
     }
@@ -42,6 +44,18 @@ impl Lives {
         let again = self.started.get(id).filter(|again| **again > died);
         let until = again.copied().unwrap_or_else(Instant::now);
         Some(until.duration_since(died))
+    }
+}
+
+/// The containers in which the kernel ended a process for want of memory. The engine's state of a container says so only
+/// where the main process died.
+#[derive(Clone, Default)]
+pub struct OutOfMemory(Arc<Mutex<Lives>>);
+
+impl OutOfMemory {
+    pub fn has(&self, id: &ContainerId) -> bool {
+        let lives = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lives.out_of_memory.contains(&id.0)
     }
 }
 
@@ -110,6 +124,10 @@ impl Watch {
         lives.dead_for(&id.0)
     }
 
+    pub fn out_of_memory(&self) -> OutOfMemory {
+        OutOfMemory(self.lives.clone())
+    }
+
     /// Already subscribed when this returns: call it before reading the state, so that no change is missed.
     pub fn next(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut call = Box::pin(self.changed.clone().notified_owned());
@@ -140,6 +158,7 @@ fn matters(action: &str) -> bool {
         "unpause",
         "rename",
         "health_status",
+        "oom",
     ]
     .iter()
     .any(|known| action.starts_with(known))
@@ -162,5 +181,16 @@ mod tests {
         record(&mut lives, "start");
         tokio::time::advance(Duration::from_secs(5)).await;
         assert_eq!(lives.dead_for("a"), Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn a_container_whose_child_process_is_killed_has_run_out_of_memory() {
+        let seen = OutOfMemory::default();
+        for (id, action) in [("a", "oom"), ("b", "die")] {
+            assert!(matters(action), "{action}");
+            seen.0.lock().unwrap().record(id.to_owned(), action);
+        }
+        let has = |id: &str| seen.has(&ContainerId(id.to_owned()));
+        assert_eq!((has("a"), has("b")), (true, false));
     }
 }

@@ -8,13 +8,13 @@ use futures_util::{StreamExt, future::join_all};
 use tokio::{
     sync::watch,
     task::JoinHandle,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{Watched, Watcher};
 use crate::{
-    analysis::{Verdict, judge},
-    docker::engine::Engine,
+    analysis::{Compared, Verdict, judge},
+    docker::{engine::Engine, watch::OutOfMemory},
     figures::{Moment, Sample, Samples, Spans},
     model::{ContainerId, Replica, Usage},
     settings::Analysis,
@@ -32,7 +32,17 @@ pub struct Watchers {
     meters: BTreeMap<ContainerId, Meter>,
     /// Those of new replicas that are being started.
     starting: Vec<Starting>,
-    pub samples: Samples,
+    samples: Samples,
+    out_of_memory: OutOfMemory,
+    has_cut_over: bool,
+}
+
+/// What the old replicas do while the new ones are watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Old {
+    /// They share the traffic with the new ones.
+    Answer,
+    AreHidden,
 }
 
 type Starting = (ContainerId, JoinHandle<First>);
@@ -81,6 +91,13 @@ impl Drop for Meter {
 }
 
 impl Watchers {
+    pub fn new(out_of_memory: OutOfMemory) -> Self {
+        Self {
+            out_of_memory,
+            ..Self::default()
+        }
+    }
+
     pub fn add(&mut self, started: impl IntoIterator<Item = Started>, is_new: bool) {
         for (id, (watcher, meter, first)) in started {
             self.samples.begin(id.clone(), is_new, first);
@@ -120,22 +137,29 @@ impl Watchers {
         self.samples.spans()
     }
 
-    /// Completes with the reason when the figures fail the analysis. `verdict` is that of the last look; `old_until` is up to
-    /// where the figures of the old replicas count.
+    /// Notes the beginning of a bake or a pause.
+    pub async fn begin_watch(&mut self, engine: &Engine, old: Old) {
+        self.samples.begin_watch();
+        self.sample(engine, Moment::Watch, old).await;
+    }
+
+    /// Completes with the reason when the figures fail the analysis. `verdict` is that of the last look.
     pub async fn first_failure(
         &mut self,
         engine: &Engine,
-        (analysis, old_until): (&Analysis, Moment),
+        (analysis, old): (&Analysis, Old),
         verdict: &mut Verdict,
     ) -> String {
-        // In a pause the old replicas answer too.
-        let only_new = old_until == Moment::Cutover;
         loop {
             sleep(LOOK_EVERY).await;
-            self.look(engine, only_new).await;
-            let old = self.samples.between(false, Moment::Start, old_until);
-            let new = self.samples.between(true, Moment::Cutover, Moment::Bake);
-            *verdict = judge(analysis, old.as_ref(), new.as_ref());
+            self.sample(engine, Moment::Bake, old).await;
+            let between = |old_from, new_from| Compared {
+                old: self.samples.between(false, old_from, Moment::Bake),
+                new: self.samples.between(true, new_from, Moment::Bake),
+            };
+            let all = between(Moment::Start, Moment::Cutover);
+            let recent = between(Moment::Watch, Moment::Watch);
+            *verdict = judge(analysis, &all, &recent);
             if let Verdict::Fail(why) = verdict {
                 return why.clone();
             }
@@ -170,30 +194,33 @@ impl Watchers {
             sample.usage = meter.last();
             self.samples.uses_first(id, meter.first());
         }
+        sample.is_oom_killed |= self.out_of_memory.has(id);
         self.samples.note(id, moment, sample);
     }
 
     /// Notes what the replicas have answered and used by now.
     pub async fn mark(&mut self, engine: &Engine, moment: Moment) {
-        self.sample(engine, moment, false).await;
+        self.sample(engine, moment, Old::Answer).await;
     }
 
-    /// The same while the new replicas are judged.
-    pub async fn look(&mut self, engine: &Engine, only_new: bool) {
-        self.sample(engine, Moment::Bake, only_new).await;
+    /// Marks the cutover, once in a run: its first change of shares.
+    pub async fn cut_over(&mut self, engine: &Engine) {
+        if !std::mem::replace(&mut self.has_cut_over, true) {
+            self.mark(engine, Moment::Cutover).await;
+        }
     }
 
-    async fn sample(&mut self, engine: &Engine, moment: Moment, only_new: bool) {
+    async fn sample(&mut self, engine: &Engine, moment: Moment, old: Old) {
         let ended = self.starting.extract_if(.., |own| own.1.is_finished());
         let ended: Vec<_> = ended.collect();
         self.await_all(ended).await;
         let samples = &self.samples;
-        let counts = |id: &ContainerId| !only_new || samples.is_new(id);
+        let counts = |id: &ContainerId| old == Old::Answer || samples.is_new(id);
         let running = self.running.iter_mut().filter(|own| counts(own.0));
         let sampling = running.map(|(id, watcher)| async move {
             let sample = match moment {
-                // Restarts are found by events, and a look comes every half second.
-                Moment::Bake => counts_alone(watcher).await,
+                // Restarts and a lack of memory are found by events, and a look comes every half second.
+                Moment::Watch | Moment::Bake => counts_alone(watcher).await,
                 _ => sample(engine, id, watcher).await,
             };
             (id.clone(), sample)
@@ -224,6 +251,7 @@ async fn sample(engine: &Engine, id: &ContainerId, watcher: &mut Watcher) -> Sam
 async fn counts_alone(watcher: &mut Watcher) -> Sample {
     Sample {
         wire: watcher.counted().await,
+        at: Some(Instant::now()),
         ..Sample::default()
     }
 }

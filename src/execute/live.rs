@@ -96,6 +96,15 @@ pub struct Memory {
     logs: Vec<String>,
 }
 
+impl Memory {
+    pub fn new(watch: &Watch) -> Self {
+        Self {
+            watchers: Watchers::new(watch.out_of_memory()),
+            ..Self::default()
+        }
+    }
+}
+
 struct Sets<'a> {
     new: Vec<&'a Replica>,
     old: Vec<&'a Replica>,

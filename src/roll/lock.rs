@@ -9,7 +9,10 @@ use crate::{
     docker::watch::{Front, Watch},
     error::{Error, Result},
     event::Events,
-    execute::{self, live::Live},
+    execute::{
+        self,
+        live::{Live, Memory},
+    },
     model::{Observed, Replica},
     proxy::landscape::Landscape,
     state::{self, Lock},
@@ -133,7 +136,7 @@ impl Locked<'_> {
             complaints: BTreeSet::new(),
             about: None,
             member: None,
-            memory: Default::default(),
+            memory: Memory::new(&self.watch),
         }
     }
 }

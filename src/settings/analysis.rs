@@ -39,7 +39,7 @@ pub struct Latency {
     pub limit: Duration,
 }
 
-/// What a bake without enough requests means.
+/// What a watch without enough requests means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NoData {
     #[default]
@@ -159,9 +159,10 @@ fn no_data(value: &str) -> Result<NoData, String> {
     match value {
         "pass" => Ok(NoData::Pass),
         "fail" => Ok(NoData::Fail),
-        "pause" => {
-            Err("no-data=pause needs a canary, for a bake cannot pause; write pass or fail".into())
-        }
+        "pause" => Err(
+            "no-data=pause is unknown; write pass or fail, or analysis: true in a step of a canary, which then waits"
+                .into(),
+        ),
         _ => Err(format!("no-data={value} is unknown; write pass or fail")),
     }
 }
@@ -219,7 +220,7 @@ mod tests {
             ("memory=1.5", "write memory=1.5x"),
             ("cpu=0x", "write cpu=1.5x"),
             ("cpu=infx", "write cpu=1.5x"),
-            ("no-data=pause", "needs a canary"),
+            ("no-data=pause", "analysis: true in a step of a canary"),
             ("no-data=x", "write pass or fail"),
         ] {
             let why = refused(text);

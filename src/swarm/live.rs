@@ -26,10 +26,9 @@ use crate::{
         Engine,
         swarm::{Service, Swarm, Task},
     },
-    drain::watchers::Watchers,
+    drain::watchers::{Old, Watchers},
     error::{Error, Result},
     event::{Event, Events},
-    figures::Moment,
     model::{ContainerId, RolloutId, ServiceKey},
     overlay::{Claim, Effect, Labels, Match, Rule},
     proxy::traefik::swarm::SwarmRoutes,
@@ -190,7 +189,7 @@ impl Live<'_> {
                 self.watch(Side::Twin).await?;
                 if stage == Stage::Cutover {
                     let mut watchers = self.watchers.lock().await;
-                    watchers.mark(self.engine, Moment::Cutover).await;
+                    watchers.cut_over(self.engine).await;
                 }
                 routes.set(&self.claim_of(stage, seen)).await
             }
@@ -303,12 +302,13 @@ impl Live<'_> {
     /// Watches the tasks of the twin: their health, and what those on this node answer.
     async fn bake(&self) -> Result<()> {
         let (bake, analysis) = (self.settings.bake, &self.settings.analysis);
-        let mut verdict = Verdict::NoData("it was too short".to_owned());
+        let mut verdict = Verdict::at_first(analysis);
         let mut watchers = self.watchers.lock().await;
+        watchers.begin_watch(self.engine, Old::AreHidden).await;
         let healthy = self.await_tasks(Side::Twin, bake, "has failed in its bake", |_| {});
         tokio::select! {
             healthy = healthy => healthy?,
-            why = watchers.first_failure(self.engine, (analysis, Moment::Cutover), &mut verdict) => {
+            why = watchers.first_failure(self.engine, (analysis, Old::AreHidden), &mut verdict) => {
                 let why = format!("the new version fails the analysis: {why}");
                 return Err(Error::failed(why));
             }

@@ -9,9 +9,8 @@ use crate::{
     analysis::Verdict,
     context::ServiceContext,
     docker::{engine::Engine, watch::Watch},
-    drain::watchers::Watchers,
+    drain::watchers::{Old, Watchers},
     error::Result,
-    figures::Moment,
     model::{Baked, Desired, Facts, Goal, Replica, Run, Shift},
     prometheus::{Measurements, ask},
     proxy::Observation,
@@ -37,9 +36,9 @@ impl Live<'_> {
     ) -> Result<()> {
         // A bake that was not asked for is about health alone.
         let is_asked_for = !self.context.settings.bake.is_zero();
-        let old_until = is_asked_for.then_some(Moment::Cutover);
+        let judged = is_asked_for.then_some(Old::AreHidden);
         let watched = self
-            .watch_for((self.bake, LIVE, old_until), desired, sets)
+            .watch_for((self.bake, LIVE, judged), desired, sets)
             .await?;
         facts.baked = match watched {
             None => facts.baked.take(),
@@ -61,9 +60,9 @@ impl Live<'_> {
         let (span, settings) = (self.watch_of(batch, desired), &self.context.settings);
         let is_last = desired.policy.is_last_batch(batch);
         let asked_for = settings.bake.max(settings.watch(is_last));
-        let old_until = (!asked_for.is_zero()).then_some(Moment::Bake);
+        let judged = (!asked_for.is_zero()).then_some(Old::Answer);
         let when = if is_last { LIVE } else { PAUSED };
-        let watched = self.watch_for((span, when, old_until), desired, sets);
+        let watched = self.watch_for((span, when, judged), desired, sets);
         let ended = match watched.await? {
             None => return Ok(()),
             Some(Watched::Passed) => Baked::Passed,
@@ -91,20 +90,20 @@ impl Live<'_> {
             false => PAUSED,
         };
         // Requests of a preview say nothing of the traffic.
-        let old_until = (when == PAUSED).then_some(Moment::Bake);
-        let span = (span.unwrap_or(YEAR), when, old_until);
-        let watched = self.watch_for(span, desired, sets);
-        let is_judged = shifted.is_some_and(|own| own.analysis);
-        match watched.await? {
-            Some(Watched::NoData(why)) if is_judged => match self.no_data_fails() {
-                true => facts.baked = Some(self.without_data("the step", &why)),
-                false => {
-                    let notice = format!("the canary stays at this step: {why}");
-                    self.events.notice(notice);
-                    facts.is_held = true;
-                }
+        let judged = (when == PAUSED).then_some(Old::Answer);
+        let span = (span.unwrap_or(YEAR), when, judged);
+        let waits = shifted.is_some_and(|own| own.analysis) && !self.no_data_fails();
+        match self.watch_for(span, desired, sets).await? {
+            Some(Watched::NoData(why)) if waits => {
+                let notice = format!("the canary stays at this step: {why}");
+                self.events.notice(notice);
+                facts.is_held = true;
+            }
+            Some(Watched::NoData(why)) => match self.without_data("the step", &why) {
+                Baked::Passed => facts.passed = shift,
+                failed => facts.baked = Some(failed),
             },
-            Some(Watched::Passed | Watched::NoData(_)) => facts.passed = shift,
+            Some(Watched::Passed) => facts.passed = shift,
             Some(Watched::Failed(why)) => facts.baked = Some(Baked::Failed(why)),
             None => {}
         }
@@ -117,11 +116,10 @@ impl Live<'_> {
         settings.watch(is_last).max(self.bake)
     }
 
-    /// How the watch ended; `None` if it was left to look at a change. The analysis counts with `old_until`, up to which the
-    /// figures of the old replicas are compared.
+    /// How the watch ended; `None` if it was left to look at a change. The analysis counts where it is `judged`.
     async fn watch_for(
         &mut self,
-        (span, when, old_until): (Duration, &str, Option<Moment>),
+        (span, when, judged): (Duration, &str, Option<Old>),
         desired: &Desired,
         sets: &Sets<'_>,
     ) -> Result<Option<Watched>> {
@@ -139,7 +137,7 @@ impl Live<'_> {
             (until, latest),
         );
         let measurements = self.memory.measurements.take();
-        let mut judging = Judging::new(self.context, old_until, measurements);
+        let mut judging = Judging::new(self.context, judged, measurements);
         let watchers = &mut self.memory.watchers;
         let ended = tokio::select! {
             why = judging.failure(engine, watchers) => Watched::Failed(format!("the new version fails the analysis: {why}")),
@@ -200,8 +198,10 @@ enum Watched {
 /// The analysis during one watch.
 struct Judging<'a> {
     analysis: &'a Analysis,
-    /// Up to which the figures of the old replicas are compared; `None` for a watch that is not analysed.
-    old_until: Option<Moment>,
+    /// `None` for a watch that is not analysed.
+    judged: Option<Old>,
+    /// It goes on with a watch that was left.
+    goes_on: bool,
     /// What the figures say by now.
     verdict: Verdict,
     measurements: Vec<Measurements>,
@@ -211,29 +211,33 @@ impl<'a> Judging<'a> {
     /// `measurements` are those of a watch that was left.
     fn new(
         context: &'a ServiceContext<'_>,
-        old_until: Option<Moment>,
+        judged: Option<Old>,
         measurements: Option<Vec<Measurements>>,
     ) -> Self {
         let analysis = &context.settings.analysis;
         let metrics = context.metrics.iter();
-        let metrics = metrics.filter(|_| old_until.is_some() && analysis.is_on);
+        let metrics = metrics.filter(|_| judged.is_some() && analysis.is_on);
         let fresh = || metrics.map(Measurements::new).collect();
         Self {
             analysis,
-            old_until,
-            verdict: Verdict::NoData("it was too short".to_owned()),
+            judged,
+            goes_on: measurements.is_some(),
+            verdict: Verdict::at_first(analysis),
             measurements: measurements.unwrap_or_else(fresh),
         }
     }
 
     /// Completes with the reason when the new version fails.
     async fn failure(&mut self, engine: &Engine, watchers: &mut Watchers) -> String {
-        let Some(old_until) = self.old_until else {
+        let Some(old) = self.judged else {
             return pending().await;
         };
+        if !self.goes_on {
+            watchers.begin_watch(engine, old).await;
+        }
         let verdict = &mut self.verdict;
         tokio::select! {
-            why = watchers.first_failure(engine, (self.analysis, old_until), verdict) => why,
+            why = watchers.first_failure(engine, (self.analysis, old), verdict) => why,
             why = ask::first_failure(&mut self.measurements) => why,
         }
     }
@@ -241,7 +245,7 @@ impl<'a> Judging<'a> {
     /// Why the new version is not judged in full. Where all metrics have had a success, they stand in for requests that
     /// cannot be read.
     fn lack(self) -> Option<String> {
-        self.old_until?;
+        self.judged?;
         let mut lacking = self.measurements.iter().map(Measurements::lack);
         match self.verdict {
             Verdict::NoData(why) if self.measurements.is_empty() => Some(why),

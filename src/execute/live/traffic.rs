@@ -11,10 +11,8 @@ use crate::{
     drain::{self, Watcher},
     error::Result,
     execute::together::Member,
-    figures::Moment,
     model::{
         Claim, ContainerId, Desired, Drained, Facts, Goal, Milestone, Observed, Phase, Replica,
-        RoutePlan,
     },
     plan::{claim, plan_to_confirm},
     proxy::{
@@ -42,12 +40,11 @@ impl Live<'_> {
         }
         self.memory.confirmed_at = None;
         let claim = claim(phase, desired, observed);
-        // The figures of before end with the first share of the new version.
-        let before = observed.claim.as_ref().map(|claim| &claim.plan);
-        let promotes = |plan: &RoutePlan| new.iter().any(|new| plan.promotes(new));
-        let is_first = promotes(&claim.plan) && !before.is_some_and(promotes);
+        let goes_forward = !matches!(desired.goal, Goal::Undo(_));
+        // The figures of before end with the first share that this run gives the new version.
+        let cuts_over = goes_forward && new.iter().any(|new| claim.plan.promotes(new));
         let shown = new.iter().filter(|new| claim.plan.promotes(new));
-        if !matches!(desired.goal, Goal::Undo(_)) {
+        if goes_forward {
             let name = |new: &&Replica| (new.id.clone(), new.target_name().to_owned());
             self.memory.shown = shown.map(name).collect();
         }
@@ -57,8 +54,8 @@ impl Live<'_> {
         let applying = apply(&mut *self.proxy, member, &claim, &observed.replicas);
         let (engine, watchers) = (self.run.engine, &mut self.memory.watchers);
         let marking = async {
-            if is_first {
-                watchers.mark(engine, Moment::Cutover).await;
+            if cuts_over {
+                watchers.cut_over(engine).await;
             }
         };
         let (notice, ()) = tokio::join!(applying, marking);
