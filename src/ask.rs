@@ -1,7 +1,7 @@
 //! A request from one run to another run of the same service. The request is a never-started container; its creation is
 //! an engine event that the other run receives on any machine.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use tokio::time::timeout;
@@ -10,6 +10,7 @@ use crate::{
     docker::engine::{Engine, own_labels},
     error::{Error, Result},
     model::{Promote, ServiceKey},
+    state::owner::{self, Labels, is_dead},
 };
 
 /// The label with the service that it is about.
@@ -33,6 +34,14 @@ pub enum Request {
 }
 
 impl Request {
+    const ALL: [Self; 5] = [
+        Self::Undo,
+        Self::Promote(Promote::Next),
+        Self::Promote(Promote::Full),
+        Self::Hold,
+        Self::Resume,
+    ];
+
     /// The label that has the requester as its value. Version 0.1.0 hears an undo alone, and only by its label.
     fn label(self) -> &'static str {
         match self {
@@ -52,6 +61,9 @@ pub struct Asked {
     pub who: String,
 }
 
+/// Whether a request is heard now.
+pub type IsHeard<'a> = dyn Fn(&Asked) -> bool + 'a;
+
 /// A request that is open until it is withdrawn or received.
 pub struct Ask {
     engine: Engine,
@@ -64,21 +76,30 @@ fn name(key: &ServiceKey) -> String {
 
 /// Asks the current rollout of the service for something. `image` is any image that the engine has.
 pub async fn ask(engine: &Engine, key: &ServiceKey, image: &str, asked: &Asked) -> Result<Ask> {
-    let labels = HashMap::from([
-        (KEY.to_owned(), key.to_string()),
-        (asked.request.label().to_owned(), asked.who.clone()),
-        (AT.to_owned(), engine.clock_ms().await.to_string()),
-    ]);
-    let labels: HashMap<_, _> = own_labels("ask").into_iter().chain(labels).collect();
-    match engine.create_marker(&name(key), image, labels).await? {
-        Some(id) => Ok(Ask {
-            engine: engine.clone(),
-            id,
-        }),
-        None => Err(Error::locked(format!(
-            "another request to the rollout of {key} is open"
-        ))),
+    let at = engine.clock_ms().await;
+    let mut labels = own_labels("ask");
+    labels.insert(KEY.to_owned(), key.to_string());
+    labels.insert(asked.request.label().to_owned(), asked.who.clone());
+    labels.insert(AT.to_owned(), at.to_string());
+    labels.extend(owner::labels(at));
+    // A request of a command that was killed stands in the way until it is removed.
+    let name = name(key);
+    for _ in 0..2 {
+        let created = engine.create_marker(&name, image, labels.clone());
+        if let Some(id) = created.await? {
+            return Ok(Ask {
+                engine: engine.clone(),
+                id,
+            });
+        }
+        match find(engine, key).await? {
+            Some(found) if !is_dead(&found.labels) => break,
+            Some(found) => engine.discard(&found.id).await?,
+            None => {}
+        }
     }
+    let message = format!("another request to the rollout of {key} is open");
+    Err(Error::locked(message).hint("wait until it is heard, or end the command that asks"))
 }
 
 impl Ask {
@@ -87,10 +108,36 @@ impl Ask {
         &self.id
     }
 
-    /// Withdraws the request; succeeds also if it was received.
-    pub async fn withdraw(self) -> Result<()> {
-        self.engine.discard(&self.id).await
+    /// Withdraws the request; false if it was received before.
+    pub async fn withdraw(self) -> Result<bool> {
+        self.engine.discards(&self.id).await
     }
+}
+
+/// A request as it stands on the engine.
+struct Found {
+    id: String,
+    labels: Labels,
+}
+
+impl Found {
+    fn asked(&self) -> Option<Asked> {
+        Request::ALL.into_iter().find_map(|request| {
+            let who = self.labels.get(request.label())?.clone();
+            Some(Asked { request, who })
+        })
+    }
+}
+
+async fn find(engine: &Engine, key: &ServiceKey) -> Result<Option<Found>> {
+    let found = engine.inspect(&name(key)).await?;
+    Ok(found.map(|found| Found {
+        id: found.id.unwrap_or_default(),
+        labels: found
+            .config
+            .and_then(|config| config.labels)
+            .unwrap_or_default(),
+    }))
 }
 
 /// Completes when one of these requests comes. Requests from before `since`, in milliseconds of the engine's clock, belong
@@ -101,10 +148,10 @@ pub async fn requested(engine: &Engine, key: &ServiceKey, since: u64, heard: &[R
         let mut events = Box::pin(engine.events());
         let mut first = std::pin::pin!(events.next());
         let begun = timeout(Duration::from_millis(50), &mut first).await;
-        match look(engine, key, since, heard).await {
-            Ok(Some(asked)) => return asked,
-            Ok(None) => {}
-            Err(error) => tracing::debug!(%error, "cannot look for an ask"),
+        // Another step may hear what this one does not.
+        let is_heard = |asked: &Asked| heard.contains(&asked.request);
+        if let Some(asked) = receive(engine, key, since, &is_heard).await {
+            return asked;
         }
         if begun.is_err() {
             let _ = timeout(LOST, first).await;
@@ -112,27 +159,39 @@ pub async fn requested(engine: &Engine, key: &ServiceKey, since: u64, heard: &[R
     }
 }
 
+/// The request that is open now, if `is_heard` accepts it.
+pub async fn receive(
+    engine: &Engine,
+    key: &ServiceKey,
+    since: u64,
+    is_heard: &IsHeard<'_>,
+) -> Option<Asked> {
+    let looked = look(engine, key, since, is_heard).await;
+    looked.unwrap_or_else(|error| {
+        tracing::debug!(%error, "cannot look for an ask");
+        None
+    })
+}
+
 async fn look(
     engine: &Engine,
     key: &ServiceKey,
     since: u64,
-    heard: &[Request],
+    is_heard: &IsHeard<'_>,
 ) -> Result<Option<Asked>> {
-    let Some(found) = engine.inspect(&name(key)).await? else {
+    let Some(found) = find(engine, key).await? else {
         return Ok(None);
     };
-    let labels = found.config.and_then(|config| config.labels);
-    let labels = labels.unwrap_or_default();
-    let at = labels.get(AT).and_then(|at| at.parse::<u64>().ok());
+    let at = found.labels.get(AT).and_then(|at| at.parse::<u64>().ok());
     let is_of_this = at.is_some_and(|at| at >= since);
-    let asked = heard.iter().find_map(|request| {
-        let who = labels.get(request.label())?.clone();
-        let request = *request;
-        Some(Asked { request, who })
-    });
-    // Another step may hear what this one does not.
-    if asked.is_some() || !is_of_this {
-        engine.discard(&found.id.unwrap_or_default()).await?;
+    if !is_of_this || is_dead(&found.labels) {
+        engine.discard(&found.id).await?;
+        return Ok(None);
     }
-    Ok(asked.filter(|_| is_of_this))
+    let Some(asked) = found.asked().filter(is_heard) else {
+        return Ok(None);
+    };
+    // It may have been withdrawn meanwhile.
+    let is_received = engine.discards(&found.id).await?;
+    Ok(is_received.then_some(asked))
 }

@@ -18,6 +18,7 @@ use tokio::{sync::watch, time::Instant};
 use self::decide::{OnFailure, OnSignal};
 pub(crate) use self::end::{PREVIEWED, UNROUTED, error as failure};
 use crate::{
+    ask::{Asked, IsHeard},
     error::{Error, Outcome, Result},
     event::{Batch, Event, Events, Side},
     model::{Baked, Desired, Facts, Goal, Observed, Phase, Reason},
@@ -46,6 +47,11 @@ pub trait World {
 
     /// The longest that a step takes, where it is a wait.
     fn limit(&mut self, _: &Step, _: &Desired, _: &Observed) -> Option<Duration> {
+        None
+    }
+
+    /// The request that another run makes now, if `is_heard` accepts it.
+    async fn asked(&mut self, _: &IsHeard<'_>) -> Option<Asked> {
         None
     }
 
@@ -148,6 +154,7 @@ impl Running<'_> {
     /// The next step with the state that it was planned from; `None` once the goal is reached.
     async fn next(&mut self) -> Result<Option<(Step, Observed)>> {
         let observed = observe(self.world).await?;
+        self.hear(&observed).await;
         loop {
             let next = plan::plan(&self.desired, &observed, &self.facts);
             plan::take_goal(&next, &mut self.desired, &observed, &mut self.facts);
@@ -167,6 +174,19 @@ impl Running<'_> {
                     });
                 }
             }
+        }
+    }
+
+    /// Takes a request that has come during the last step. Before another try of a failed step it waits: that step may be done
+    /// in part.
+    async fn hear(&mut self, observed: &Observed) {
+        if self.failures > 0 {
+            return;
+        }
+        let (desired, facts) = (&self.desired, &self.facts);
+        let is_heard = |asked: &Asked| plan::hears(asked, desired, observed, facts);
+        if let Some(asked) = self.world.asked(&is_heard).await {
+            plan::take_request(&asked, &self.desired, observed, &mut self.facts);
         }
     }
 

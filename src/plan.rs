@@ -1,5 +1,6 @@
 //! The pure planner: decides the next step from the desired and the observed state. No clock, no randomness, no IO.
 
+mod asked;
 pub mod blue_green;
 pub mod preview;
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod walk;
 
 use std::{collections::BTreeSet, time::Duration};
 
+pub use self::asked::{hears, take_request};
 pub use self::route::{
     batch_of, claim, next_batch, plan_to_confirm, route_plan, share_by_number, taken_out,
 };

@@ -185,6 +185,25 @@ async fn a_hook_before_the_cutover_sees_the_preview_and_no_person_is_waited_for(
     stack.settled(1).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_abort_ends_a_hook_before_the_cutover_and_the_preview_is_gone() {
+    let stack = stack(
+        "    x-rollout: { hooks: { pre-cutover: { host: [sleep, \"1000\"], timeout: 20m } } }\n",
+    )
+    .await;
+    let before = stack.replicas("web").await;
+    let load = stack.load();
+    let running = stack.start_rollout(&["--preview", HEADER, "web"]);
+    running.begins("pre-cutover", 1).await;
+    stack.rollout(&["abort", "web"]).await.code(0);
+    let run = running.wait().await;
+    assert!(run.code(1).text.contains("undone by"), "{}", run.text);
+    assert_eq!(run.begun("cutover"), 0, "{}", run.text);
+    let report = load.stop().await;
+    assert_eq!(report.failed, 0, "{report}");
+    is_back(&stack, &before).await;
+}
+
 async fn is_left_to_the_next_run(stack: Stack) {
     let before = stack.replicas("web").await;
     let running = stack.start_rollout(&["--preview", HEADER, "--attach", "web"]);

@@ -290,6 +290,34 @@ async fn paused_between_two_batches_it_goes_on_or_back_by_a_later_command() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn while_an_old_replica_is_stopped_a_pause_and_an_abort_wait_for_its_end() {
+    let slow = "    scale: 4\n    environment: { STOP: ignore }\n    stop_grace_period: 6s\n";
+    let mut stack = Stack::relabelled(slow);
+    stack.set("ROLLOUT_STABLE", "200ms");
+    stack.set("ROLLOUT_STRATEGY", "rolling").up("v1").await;
+    stack.some_replicas(4).await;
+    let before = stack.replicas("web").await;
+    let load = stack.load();
+    stack.tag("v2");
+    for (command, code) in [("pause", 5), ("abort", 1)] {
+        // The rollout of the second round goes on from the pause.
+        let running = stack.start_rollout(&["web"]);
+        running.begins("stop", 1).await;
+        stack.rollout(&[command, "web"]).await.code(0);
+        let run = running.wait().await;
+        run.code(code);
+        let said = run.text.contains("undone by");
+        assert_eq!(said, command == "abort", "{}", run.text);
+        assert_eq!(run.begun("create"), 1, "{}", run.text);
+        if command == "abort" {
+            all_back(&stack, &before, &run).await;
+        }
+    }
+    let report = load.stop().await;
+    assert_eq!(report.failed, 0, "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_failed_batch_is_taken_back_alone_where_that_is_asked_for() {
     let mut stack = stack();
     stack.up("v1").await;

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use tokio::time::timeout;
+use tokio::sync::watch;
 
 use super::{
     notify::notify_if_possible,
     opened::{Opened, read_project},
-    requests::{GOING_BACK, at_work, is_heard},
+    requests::{Left, at_work},
     signals::signals,
 };
 use crate::{
@@ -38,7 +38,8 @@ pub async fn settle(settle: &SettleArgs, request: Request, events: &Events) -> R
         ..opened.run(&events)
     };
     let settled = async {
-        if asked(&run, &opened.project.key(&settle.service), request).await? {
+        let key = opened.project.key(&settle.service);
+        if asked(&run, &key, request, &interrupted).await? {
             return Ok(());
         }
         let mut landscape = run.landscape().await?;
@@ -101,43 +102,61 @@ async fn begun_with(
     Ok(variables.map(|own| own.values()).unwrap_or_default())
 }
 
-/// Asks the run that is at work; `false` where something may be left to settle: there is none, it does not hear such a request
-/// now, or it has gone back.
-async fn asked(run: &RunContext<'_>, key: &ServiceKey, request: Request) -> Result<bool> {
-    let Some(holder) = at_work(run, key).await? else {
+/// Asks the run that is at work; `false` where something may be left to settle: there is none, it has ended or died without
+/// hearing the request, or it has gone back.
+async fn asked(
+    run: &RunContext<'_>,
+    key: &ServiceKey,
+    request: Request,
+    interrupted: &watch::Receiver<bool>,
+) -> Result<bool> {
+    let Some(at_work) = at_work(run, key).await? else {
         return Ok(false);
     };
-    if !is_heard(run, key, request).await? {
+    if request == Request::Hold && at_work.has_one_step() {
         return Ok(false);
     }
-    let whose = holder.whose();
-    run.events.notice(match request {
-        Request::Undo => format!("{whose} returns the traffic to the old replicas"),
-        Request::Promote(Promote::Next) => format!("{whose} takes the next step"),
-        Request::Promote(Promote::Full) => format!("{whose} moves all traffic"),
-        Request::Hold => format!("{whose} stops before the next step"),
-        Request::Resume => format!("{whose} goes on"),
-    });
-    if request == Request::Undo {
-        let ended = timeout(GOING_BACK, run.engine.wait_until_removed(holder.id())).await;
-        ended.map_err(|_| not_back(&whose, &key.service))?;
+    let is_heard = at_work.hears(run, key, request, interrupted).await?;
+    if is_heard {
+        let whose = at_work.whose();
+        run.events.notice(match request {
+            Request::Undo => format!("{whose} returns the traffic to the old replicas"),
+            Request::Promote(Promote::Next) => format!("{whose} takes the next step"),
+            Request::Promote(Promote::Full) => format!("{whose} moves all traffic"),
+            Request::Hold => format!("{whose} stops before the next step"),
+            Request::Resume => format!("{whose} goes on"),
+        });
     }
-    Ok(request != Request::Undo)
+    if request != Request::Undo {
+        return Ok(is_heard);
+    }
+    if is_heard {
+        at_work.goes_back(run, &key.service, interrupted).await?;
+    }
+    let replicas = run.engine.replicas(key).await?;
+    match at_work.left(run, key, &replicas).await? {
+        Left::NewRevision => Err(finished(&key.service)),
+        Left::Unfinished | Left::Before => Ok(false),
+    }
 }
 
-/// The error of a rollback by another run that takes too long.
-pub fn not_back(whose: &str, service: &str) -> Error {
-    let message = format!("{whose} was asked to roll back and has not ended yet");
-    Error::failed(message).hint(format!("rollout status {service}"))
+/// The error of a rollout that was finished before it could be taken back.
+fn finished(service: &str) -> Error {
+    let message =
+        format!("the rollout of {service} has finished: it could not be taken back any more");
+    Error::refused(message).hint(format!("rollout undo {service}"))
 }
 
 pub async fn pause(pause: &PauseArgs, events: &Events) -> Result<()> {
+    let interrupted = signals()?;
     let name = &pause.service;
     let opened = Opened::of_records(&pause.target, &[name], events).await?;
     opened.project.service(name)?;
     let events = opened.events(events, name);
     let run = opened.run(&events);
-    if asked(&run, &opened.project.key(name), Request::Hold).await? {
+    let key = opened.project.key(name);
+    let asked = asked(&run, &key, Request::Hold, &interrupted).await;
+    if asked.map_err(|error| error.within(events.scope()))? {
         return Ok(());
     }
     let message = format!("no run is between two steps of a canary or a rolling update of {name}");

@@ -5,7 +5,7 @@ mod still;
 mod swarm;
 
 pub use self::swarm::to_revision as to_revision_of_stack;
-use tokio::{sync::watch, time::timeout};
+use tokio::sync::watch;
 
 use super::{
     emit_failure,
@@ -13,8 +13,7 @@ use super::{
     notify::notify_if_possible,
     opened::{Found, Opened, Unread},
     recorded::{Recorded, refuse_lost},
-    requests::{GOING_BACK, at_work, is_heard},
-    settle::not_back,
+    requests::{AtWork, Left, at_work},
     several::{at_once, in_turn, refuse_twice},
     signals::signals,
     stacks::option,
@@ -26,13 +25,10 @@ use crate::{
     error::{Error, Result},
     event::{Event, Events, ServiceResult},
     execute::together::Group,
-    model::{Replica, RolloutId, ServiceKey, image_name, label},
+    model::{Replica, ServiceKey, image_name, label},
     roll::{Ended, settings_of_all},
     settings::{OnUnfinished, Partial},
-    state::{
-        lock::Holder,
-        revisions::{Revision, Revisions},
-    },
+    state::revisions::{Revision, Revisions},
 };
 
 pub async fn undo(undo: &UndoArgs, events: &Events) -> Result<()> {
@@ -86,8 +82,8 @@ struct Undo<'a> {
 /// A service that is to be undone.
 struct Asked<'a> {
     service: &'a str,
-    /// What another run rolls, as this one begins.
-    rolls: Option<RolloutId>,
+    /// The run that rolls it, as this one begins.
+    at_work: Option<AtWork>,
 }
 
 impl<'a> Asked<'a> {
@@ -99,13 +95,9 @@ impl<'a> Asked<'a> {
         given: &Partial,
     ) -> Result<Self> {
         let (engine, key) = (&opened.engine, opened.project.key(service));
-        let replicas = engine.replicas(&key).await?;
-        if at_work(run, &key).await?.is_some() {
-            let newest = replicas.iter().max_by_key(|replica| replica.revision);
-            let rolls = newest.and_then(|newest| newest.rollout.clone());
-            return Ok(Self { service, rolls });
-        }
-        if run.of_several {
+        let at_work = at_work(run, &key).await?;
+        if at_work.is_none() && run.of_several {
+            let replicas = engine.replicas(&key).await?;
             let revisions = remembered(run, &key).await?;
             if revisions.list.is_empty() {
                 opened.project.service(service)?;
@@ -115,8 +107,7 @@ impl<'a> Asked<'a> {
             let flags = recorded.flags(given.clone()).or(before(on_unfinished));
             recorded.check(run, service, &flags).await?;
         }
-        let rolls = None;
-        Ok(Self { service, rolls })
+        Ok(Self { service, at_work })
     }
 }
 
@@ -171,27 +162,13 @@ impl Undo<'_> {
             ..opened.run(events)
         };
         if undo.to.is_none()
-            && let Some(holder) = at_work(&here, &key).await?
+            && let Some(old) = self.of_another_run(asked, &here, &key).await?
         {
-            if let Some(old) = cut_back(&here, &key, &holder).await? {
-                let runs = (old.reference.as_str(), old.hash.as_str());
-                still::warn(opened, events, service, runs).await;
-                return Ok(now_runs(&old));
-            }
-            // A run whose services move together takes back all of them once one is asked for.
-            if here.of_several {
-                drop(timeout(GOING_BACK, engine.wait_until_removed(holder.id())).await);
-            }
+            let runs = (old.reference.as_str(), old.hash.as_str());
+            still::warn(opened, events, service, runs).await;
+            return Ok(now_runs(&old));
         }
         let replicas = engine.replicas(&key).await?;
-        if asked.rolls.is_some()
-            && !runs(&replicas, &asked.rolls)
-            && let Some(old) = replicas.first()
-        {
-            let notice = format!("{service} has gone back together with another service");
-            events.notice(notice);
-            return Ok(now_runs(old));
-        }
         let revisions = remembered(&here, &key).await?;
         if revisions.list.is_empty() {
             opened.project.service(service)?;
@@ -200,6 +177,55 @@ impl Undo<'_> {
         let flags = (undo.settings.clone(), on_unfinished);
         let beside = (self.interrupted.clone(), group);
         restore(opened, &here, (service, back), flags, beside).await
+    }
+
+    /// Asks a run that is at work to roll back. Returns a replica that serves then; `None` if there is no such run, or it has
+    /// left a new revision, which is undone like any other, or a rollout that is unfinished.
+    async fn of_another_run(
+        &self,
+        asked: &Asked<'_>,
+        run: &RunContext<'_>,
+        key: &ServiceKey,
+    ) -> Result<Option<Replica>> {
+        let now = at_work(run, key).await?;
+        if let Some(now) = &now {
+            self.cut_back(run, key, now).await?;
+        }
+        let Some(ended) = now.as_ref().or(asked.at_work.as_ref()) else {
+            return Ok(None);
+        };
+        let replicas = run.engine.replicas(key).await?;
+        if ended.left(run, key, &replicas).await? != Left::Before {
+            return Ok(None);
+        }
+        if now.is_none() {
+            let notice = format!(
+                "{} has gone back together with another service",
+                key.service
+            );
+            run.events.notice(notice);
+        }
+        Ok(replicas.into_iter().next())
+    }
+
+    /// Returns once the run that is at work has ended: it has gone back, or has not heard the request in time.
+    async fn cut_back(
+        &self,
+        run: &RunContext<'_>,
+        key: &ServiceKey,
+        at_work: &AtWork,
+    ) -> Result<()> {
+        let request = Request::Undo;
+        if !at_work.hears(run, key, request, &self.interrupted).await? {
+            return Ok(());
+        }
+        run.events.notice(format!(
+            "{} returns the traffic to the old replicas",
+            at_work.whose()
+        ));
+        at_work
+            .goes_back(run, &key.service, &self.interrupted)
+            .await
     }
 }
 
@@ -267,45 +293,6 @@ fn before(on_unfinished: OnUnfinished) -> Partial {
         OnUnfinished::Fail => "fail",
     };
     Partial::of("on-unfinished", goal)
-}
-
-/// Asks a run that bakes to roll back at once. Returns a replica that serves then; `None` if the run does not accept the
-/// request.
-async fn cut_back(
-    run: &RunContext<'_>,
-    key: &ServiceKey,
-    holder: &Holder,
-) -> Result<Option<Replica>> {
-    let replicas = run.engine.replicas(key).await?;
-    let newest = replicas.iter().max_by_key(|replica| replica.revision);
-    let undone = newest.and_then(|newest| newest.rollout.clone());
-    if !is_heard(run, key, Request::Undo).await? {
-        return Ok(None);
-    }
-    let stays = |own: &&Replica| own.rollout != undone;
-    let old = replicas.iter().find(stays);
-    let image = old.map_or_else(String::new, |old| {
-        format!(" ({})", image_name(&old.reference, &old.image))
-    });
-    run.events.notice(format!(
-        "{} returns the traffic to the old replicas{image}",
-        holder.whose()
-    ));
-    let gone = timeout(GOING_BACK, run.engine.wait_until_removed(holder.id())).await;
-    match gone {
-        // The run may have had to finish; then its revision is undone like any other.
-        Ok(()) => {
-            let now = run.engine.replicas(key).await?;
-            let undone = !runs(&now, &undone);
-            Ok(now.into_iter().find(|_| undone))
-        }
-        Err(_) => Err(not_back(&holder.whose(), &key.service)),
-    }
-}
-
-/// Whether any replica of this rollout is left.
-fn runs(replicas: &[Replica], rollout: &Option<RolloutId>) -> bool {
-    rollout.is_some() && replicas.iter().any(|own| own.rollout == *rollout)
 }
 
 /// The revision to go back to, and what to do first with an unfinished rollout.

@@ -60,7 +60,8 @@ Examples:
   rollout promote web --attach  the next step, and wait at the pause after it";
 
 pub const PAUSE: &str = "\
-The run ends with exit code 5, and the traffic stays as it is. A run with --attach waits instead.
+The run ends with exit code 5, and the traffic stays as it is. A run with --attach waits instead. A step that is not a wait, \
+such as a stop, comes to its end first; Ctrl-C withdraws the request.
 
 Examples:
   rollout pause web   from another terminal or machine
@@ -71,14 +72,16 @@ pub const RESUME: &str = "\
 A pause that is a step of the rollout itself is ended by rollout promote.
 
 Examples:
-  rollout resume web                 after a crash, a reboot or a kill of the command
-  rollout resume --lock-wait 1m web  wait up to a minute for a run that is still at work
-  rollout resume web --output json   one event a line, for scripts";
+  rollout resume web                after a crash, a reboot or a kill of the command
+  rollout resume web --attach       after rollout pause web, and wait at the next pause
+  rollout resume web --output json  one event a line, for scripts";
 
 pub const ABORT: &str = "\
+A run that is still at work goes back itself: from its wait or its hook at once, from any other step, such as a stop, once that \
+has ended. Ctrl-C withdraws the request until then. Exit code 2 if the run was finished before.
+
 Examples:
   rollout abort web                    the traffic returns to the old replicas
-  rollout abort --lock-wait 1m web     wait up to a minute for a run that is still at work
   rollout abort -f compose.yaml web    with the Compose file of the interrupted rollout";
 
 pub const UNDO: &str = "\
@@ -89,7 +92,7 @@ Revision 1 is what ran before the first rollout, recorded from the Compose file 
 containers.
 
 Examples:
-  rollout undo web          to the newest earlier revision that differs; during a bake, at once
+  rollout undo web          to the newest earlier revision that differs; a run that is at work goes back itself
   rollout undo web --to 3   to revision 3 of: rollout history web
   rollout undo web api      api first, then web: what was rolled last is undone first";
 

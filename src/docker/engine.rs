@@ -438,15 +438,18 @@ impl Engine {
 
     /// Removes one of our own containers, also while it runs.
     pub async fn discard(&self, id: &str) -> Result<()> {
+        self.discards(id).await.map(drop)
+    }
+
+    /// The same; whether this call has removed it, which is true of only one of several.
+    pub async fn discards(&self, id: &str) -> Result<bool> {
         let options = query::RemoveContainerOptionsBuilder::default()
             .force(true)
             .v(true)
             .build();
-        tolerate(
-            self.docker.remove_container(id, Some(options)).await,
-            &[404, 409],
-            "remove a container",
-        )
+        let removed = self.docker.remove_container(id, Some(options)).await;
+        let is_removed = removed.is_ok();
+        tolerate(removed, &[404, 409], "remove a container").map(|()| is_removed)
     }
 
     /// Imports the image of helpers from a tar archive of its root file system.

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::{
-    ask::{Asked, Request},
+    ask::Request,
     error::Outcome,
-    model::{Baked, Claim, Desired, Facts, Goal, Milestone, Order, Phase, Promote},
+    model::{Claim, Desired, Goal, Order, Phase, Promote},
     plan::Step,
 };
 
@@ -65,21 +65,21 @@ pub fn hears_others(step: &Step) -> bool {
     )
 }
 
-/// Whether `rollout undo` ends the step: a wait while new replicas are live and the traffic can be moved back.
+/// Whether `rollout undo` ends the step: a wait while the traffic can be moved back. A hook hears it by itself.
 pub fn may_be_undone(step: &Step, desired: &Desired, claim: Option<&Claim>) -> bool {
     match step {
-        Step::Bake | Step::Watch { .. } | Step::Pause { .. } => true,
-        Step::AwaitOthers(Milestone::Live) => true,
+        Step::Bake | Step::Watch { .. } | Step::Pause { .. } | Step::AwaitOthers(_) => true,
         Step::AwaitReady | Step::Confirm(_) | Step::Drain { .. } => {
             let is_open = claim.is_some_and(|claim| claim.phase != Phase::Committed);
-            let is_gradual = desired.policy.batches.is_some() || !desired.policy.shifts.is_empty();
-            is_gradual && desired.goal == Goal::Roll && is_open
+            desired.goal == Goal::Roll && is_open
         }
         _ => false,
     }
 }
 
-/// What another run may ask for during this step.
+/// What another run may ask for during this step. What comes during any other is heard after it, see [`plan::hears`].
+///
+/// [`plan::hears`]: crate::plan::hears
 pub fn hears(step: &Step, desired: &Desired, claim: Option<&Claim>) -> Vec<Request> {
     let is_between = claim.is_some_and(|claim| matches!(claim.phase, Phase::Shifted { .. }));
     let more: &[Request] = match step {
@@ -94,24 +94,6 @@ pub fn hears(step: &Step, desired: &Desired, claim: Option<&Claim>) -> Vec<Reque
     };
     let undo = may_be_undone(step, desired, claim).then_some(Request::Undo);
     undo.into_iter().chain(more.iter().copied()).collect()
-}
-
-/// Notes what another run has asked for during this step.
-pub fn note_request(asked: &Asked, step: &Step, facts: &mut Facts) {
-    let passed = match step {
-        Step::Pause { shift, .. } => *shift,
-        _ => facts.passed,
-    };
-    match asked.request {
-        Request::Undo => {
-            facts.baked = Some(Baked::Failed(format!("undone by {}", asked.who)));
-            facts.is_undone = true;
-        }
-        Request::Promote(Promote::Next) => (facts.passed, facts.is_held) = (passed, false),
-        Request::Promote(Promote::Full) => facts.is_promoted = true,
-        Request::Hold => facts.is_held = true,
-        Request::Resume => facts.is_held = false,
-    }
 }
 
 /// Whether the step stops old replicas that a rollback starts again.
@@ -290,8 +272,14 @@ mod tests {
             assert!(undone(&wait, Goal::Roll, shifted));
             assert!(!undone(&wait, Goal::Roll, Phase::Committed));
             assert!(!undone(&wait, Goal::Undo(Reason::Interrupted), shifted));
+            // The same before a cutover in one step.
             let whole = desired(Goal::Roll, Order::StartFirst);
-            assert!(!may_be_undone(&wait, &whole, Some(&claim(Phase::Prepared))));
+            assert!(may_be_undone(&wait, &whole, Some(&claim(Phase::Prepared))));
+            assert!(!may_be_undone(
+                &wait,
+                &whole,
+                Some(&claim(Phase::Committed))
+            ));
         }
         assert!(!undone(&STOP, Goal::Roll, shifted));
         assert!(undone(&Step::Bake, Goal::Finish, Phase::Committed));
@@ -331,34 +319,6 @@ mod tests {
             on_signal(&pause, &canary, Some(shifted)),
             OnSignal::TurnBack
         );
-    }
-
-    #[test]
-    fn each_request_changes_what_the_planner_goes_by() {
-        let pause = Step::Pause {
-            shift: 2,
-            span: None,
-        };
-        let noted = |requests: &[Request]| {
-            let mut facts = Facts::default();
-            for request in requests {
-                let who = "ada".to_owned();
-                let request = *request;
-                note_request(&Asked { request, who }, &pause, &mut facts);
-            }
-            (facts.passed, facts.is_held, facts.is_promoted, facts.baked)
-        };
-        let next = Request::Promote(Promote::Next);
-        assert_eq!(noted(&[Request::Hold]), (0, true, false, None));
-        assert_eq!(
-            noted(&[Request::Hold, Request::Resume]),
-            (0, false, false, None)
-        );
-        assert_eq!(noted(&[Request::Hold, next]), (2, false, false, None));
-        let full = Request::Promote(Promote::Full);
-        assert_eq!(noted(&[full]), (0, false, true, None));
-        let undone = Some(Baked::Failed("undone by ada".to_owned()));
-        assert_eq!(noted(&[Request::Undo]), (0, false, false, undone));
     }
 
     #[test]

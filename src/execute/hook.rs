@@ -146,7 +146,7 @@ impl Runner<'_> {
         &self,
         phase: HookPhase,
         (replica, error): (Option<&ContainerId>, Option<&str>),
-        cut_short: impl Future<Output = &'static str>,
+        cut_short: impl Future<Output = String>,
     ) -> Ended {
         let killed = self.about.killed.as_ref();
         if let Some(text) = self.about.records.again(phase, killed) {
@@ -161,7 +161,7 @@ impl Runner<'_> {
         self.record(phase, None).await;
         let ended = tokio::select! {
             ended = self.all(&running) => ended,
-            why = cut_short => Err(why.to_owned()),
+            why = cut_short => Err(why),
         };
         self.sweep().await;
         let end = match ended {

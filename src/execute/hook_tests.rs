@@ -79,7 +79,7 @@ async fn run(hooks: Value, records: &Records, cut_short: bool) -> Outcome {
     };
     let cut_short = async {
         match cut_short {
-            true => "was interrupted",
+            true => "was interrupted".to_owned(),
             false => pending().await,
         }
     };

@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{World, decide, hook::About, together::Member};
 use crate::{
-    ask,
+    ask::{self, Asked, IsHeard},
     compose::{AnonymousVolumes, CreateRequest},
     context::{RunContext, ServiceContext},
     docker::watch::Watch,
@@ -32,7 +32,7 @@ use crate::{
         RoutePlan, Verdict, label,
     },
     namespace::traffic::Protocol,
-    plan::{Step, next_batch},
+    plan::{self, Step, next_batch},
     prometheus::Measurements,
     proxy::Router,
     ready::EarlyChecks,
@@ -103,6 +103,12 @@ impl Memory {
             ..Self::default()
         }
     }
+
+    /// After a request the next watch begins anew.
+    fn watch_afresh(&mut self) {
+        self.bake_until = None;
+        self.measurements = None;
+    }
 }
 
 struct Sets<'a> {
@@ -172,12 +178,18 @@ impl World for Live<'_> {
                 Ok(())
             }
             asked = ask::requested(engine, key, since, &heard), if !heard.is_empty() => {
-                decide::note_request(&asked, step, facts);
-                self.memory.bake_until = None;
-                self.memory.measurements = None;
+                plan::take_request(&asked, desired, observed, facts);
+                self.memory.watch_afresh();
                 Ok(())
             }
         }
+    }
+
+    async fn asked(&mut self, is_heard: &IsHeard<'_>) -> Option<Asked> {
+        let (engine, key, since) = (self.run.engine, &self.context.key, self.lock.epoch);
+        let asked = ask::receive(engine, key, since, is_heard).await?;
+        self.memory.watch_afresh();
+        Some(asked)
     }
 
     fn limit(&mut self, step: &Step, desired: &Desired, observed: &Observed) -> Option<Duration> {
@@ -246,7 +258,7 @@ impl Live<'_> {
         match step {
             Step::Route(phase) => self.route(*phase, desired, observed, facts).await,
             Step::Hook(phase) => {
-                self.hook(*phase, &sets, facts).await;
+                self.hook(*phase, desired, &sets, facts).await;
                 Ok(())
             }
             Step::Bake => self.bake(desired, &sets, facts).await,

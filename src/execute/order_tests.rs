@@ -7,9 +7,10 @@ use tokio::sync::watch;
 
 use super::{Summary, World, run};
 use crate::{
+    ask::{Asked, IsHeard, Request},
     error::{Error, Outcome, Result},
     event::Events,
-    model::{Desired, Facts, HookPhase, Observed, Pause},
+    model::{Desired, Facts, HookPhase, Limits, Observed, Order, Pause, Promote},
     plan::{
         Step,
         simulator::{Fate, Simulator, WELL, live, old},
@@ -24,6 +25,8 @@ struct Scripted {
     /// How long that step runs before it fails.
     fails_after: Duration,
     interrupts: Option<(&'static str, watch::Sender<bool>)>,
+    /// What another run asks for during a step, from its given time on.
+    asks: Option<(&'static str, usize, Request)>,
 }
 
 #[async_trait(?Send)]
@@ -56,6 +59,16 @@ impl World for Scripted {
         }
         self.world.act(step, desired, facts);
         Ok(())
+    }
+
+    async fn asked(&mut self, is_heard: &IsHeard<'_>) -> Option<Asked> {
+        let (during, times, request) = self.asks?;
+        let begun = self.calls.iter().filter(|call| **call == during);
+        let who = "ada".to_owned();
+        let asked = Some(Asked { request, who });
+        let asked = asked.filter(|asked| begun.count() >= times && is_heard(asked));
+        self.asks.take_if(|_| asked.is_some());
+        asked
     }
 }
 
@@ -98,6 +111,7 @@ async fn roll_slowly(
         fails,
         fails_after,
         interrupts: interrupted_at.map(|at| (at, raise)),
+        asks: None,
     };
     let events = Events::default();
     let end = run(&mut scripted, desired, Facts::default(), &events, raised).await;
@@ -376,6 +390,7 @@ async fn an_old_replica_that_cannot_be_started_again_is_for_a_person() {
         fails: Some(("start", usize::MAX)),
         fails_after: Duration::ZERO,
         interrupts: Some(("create", raise)),
+        asks: None,
     };
     let events = Events::default();
     let end = run(&mut scripted, desired, Facts::default(), &events, raised).await;
@@ -389,4 +404,112 @@ async fn an_old_replica_that_cannot_be_started_again_is_for_a_person() {
         scripted.world.restarted().is_some(),
         "the next run tries again"
     );
+}
+
+/// Rolls while another run asks for something. Returns the calls, the result, the old and the new replicas that serve, and
+/// whether the request was heard.
+async fn roll_asked(
+    world: Simulator,
+    asks: (&'static str, usize, Request),
+) -> (Vec<&'static str>, Result<Summary>, [usize; 2], bool) {
+    let desired = world.desired.clone();
+    let mut scripted = Scripted {
+        world,
+        calls: Vec::new(),
+        fails: None,
+        fails_after: Duration::ZERO,
+        interrupts: None,
+        asks: Some(asks),
+    };
+    let (_raise, raised) = watch::channel(false);
+    let events = Events::default();
+    let end = run(&mut scripted, desired, Facts::default(), &events, raised).await;
+    let live = live(&scripted.world.observed);
+    let new = live.iter().filter(|id| id.0.starts_with("new-")).count();
+    let heard = scripted.asks.is_none();
+    (scripted.calls, end, [live.len() - new, new], heard)
+}
+
+/// Four replicas, one at a time.
+fn rolling() -> Simulator {
+    let olds = (1..=4).map(|number| old(&format!("old-{number}")));
+    Simulator::new(olds.collect(), 4, true, WELL).rolling(Limits {
+        parallelism: 1,
+        surge: 1,
+        unavailable: 0,
+        order: Order::StartFirst,
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_abort_is_heard_after_the_step_in_which_it_comes() {
+    for (at, times) in [("create", 1), ("stop", 1), ("create", 3), ("stop", 3)] {
+        let (calls, end, live, heard) = roll_asked(rolling(), (at, times, Request::Undo)).await;
+        let error = end.unwrap_err();
+        assert!(heard, "{at} {times}: {calls:?}");
+        assert_eq!(error.outcome, Outcome::Failed, "{calls:?}");
+        assert_eq!(error.message, "undone by ada; the old version serves");
+        assert_eq!(live, [4, 0], "{at} {times}: {calls:?}");
+    }
+    for at in &ALL[..6] {
+        let world = Simulator::new(vec![old("old-1")], 1, true, WELL);
+        let (calls, end, live, heard) = roll_asked(world, (at, 1, Request::Undo)).await;
+        assert_eq!(end.unwrap_err().outcome, Outcome::Failed, "{at}: {calls:?}");
+        assert!(heard && live == [1, 0], "{at}: {calls:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_abort_that_comes_with_the_last_stop_stays_open_and_the_rollout_ends() {
+    for at in &ALL[6..] {
+        let world = Simulator::new(vec![old("old-1")], 1, true, WELL);
+        let (calls, end, live, heard) = roll_asked(world, (at, 1, Request::Undo)).await;
+        assert_eq!(calls, ALL, "{at}");
+        assert!(end.is_ok() && live == [0, 1] && !heard, "{at}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_is_heard_after_the_first_batch_whenever_it_comes() {
+    for (at, times, shown) in [("create", 1, 1), ("stop", 1, 1), ("stop", 2, 2)] {
+        let (calls, end, live, heard) = roll_asked(rolling(), (at, times, Request::Hold)).await;
+        assert!(heard, "{at} {times}: {calls:?}");
+        assert_eq!(end.unwrap_err().outcome, Outcome::Paused, "{calls:?}");
+        assert_eq!(live[1], shown, "{at} {times}: {calls:?}");
+    }
+    let world = Simulator::new(vec![old("old-1")], 1, true, WELL);
+    let (calls, end, _, heard) = roll_asked(world, ("create", 1, Request::Hold)).await;
+    assert!(end.is_ok() && !heard, "{calls:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_promotion_that_comes_before_the_pause_ends_it() {
+    for (how, shifts) in [(Promote::Next, 2), (Promote::Full, 1)] {
+        let world = Simulator::new(vec![old("old-1")], 1, true, WELL);
+        let world = world.canary(&[(10, Some(Pause::Open)), (50, None)]);
+        let asks = ("shift", 1, Request::Promote(how));
+        let (calls, end, live, heard) = roll_asked(world, asks).await;
+        assert!(end.is_ok() && heard && live == [0, 1], "{calls:?}");
+        let shifted = calls.iter().filter(|call| **call == "shift").count();
+        assert_eq!((shifted, calls.contains(&"pause")), (shifts, false));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_that_is_tried_again_is_not_left_for_a_request() {
+    let mut scripted = Scripted {
+        world: Simulator::new(vec![old("old-1")], 1, true, WELL),
+        calls: Vec::new(),
+        fails: Some(("drain", 2)),
+        fails_after: Duration::ZERO,
+        interrupts: None,
+        asks: Some(("drain", 1, Request::Undo)),
+    };
+    let (desired, events) = (scripted.world.desired.clone(), Events::default());
+    let (_raise, raised) = watch::channel(false);
+    let end = run(&mut scripted, desired, Facts::default(), &events, raised).await;
+    assert_eq!(end.unwrap_err().outcome, Outcome::Failed);
+    let drains = scripted.calls.iter().filter(|call| **call == "drain");
+    // Three of the old replica; the last is of the new one on the way back.
+    assert_eq!(drains.count(), 4, "{:?}", scripted.calls);
 }

@@ -245,7 +245,7 @@ impl<'a> Rollout<'a> {
         })
     }
 
-    /// Why another run has asked to go back before the cutover.
+    /// Why what was live is taken back: it failed while it was watched, or another run has asked for that.
     fn undone(&self) -> Option<String> {
         match &self.facts.baked {
             Some(Baked::Failed(why)) => Some(why.clone()),
@@ -291,6 +291,11 @@ impl<'a> Rollout<'a> {
                 false => Next::Fail(Failure::NeedsPerson("the new replicas are gone".into())),
             };
         }
+        if let Some(why) = self.undone()
+            && self.has_way_back(self.old_can_take_over())
+        {
+            return Next::Undo(Reason::Failed(why));
+        }
         let mut unhidden = self
             .old
             .iter()
@@ -334,9 +339,6 @@ impl<'a> Rollout<'a> {
     /// The bake, and the wait for the other services of a joint cutover.
     fn watched(&self) -> Next {
         match &self.facts.baked {
-            Some(Baked::Failed(why)) if self.has_way_back(self.old_can_take_over()) => {
-                Next::Undo(Reason::Failed(why.clone()))
-            }
             None if self
                 .last_batch()
                 .is_some_and(|batch| self.is_to_watch(batch)) =>

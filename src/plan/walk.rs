@@ -13,14 +13,17 @@ use std::{
 };
 
 use super::{
-    Next, Step,
+    Next, Step, hears,
     properties::{HOOKS, judge},
     simulator::{Fate, Ready, Simulator, WELL, live, old, replica},
-    turn_back,
+    take_request, turn_back,
 };
-use crate::model::{
-    ContainerId, FailureAction, Goal, Health, HookPhase, Limits, Milestone, Order, Pause, Phase,
-    Reason, Replica, Run,
+use crate::{
+    ask::{Asked, Request},
+    model::{
+        ContainerId, FailureAction, Goal, Health, HookPhase, Limits, Milestone, Order, Pause,
+        Phase, Promote, Reason, Replica, Run,
+    },
 };
 
 /// A service, and the replicas that its proxy sends requests to.
@@ -50,6 +53,8 @@ enum Trouble {
     TraefikRestarts,
     /// A person asks for a stop before the next shift or batch.
     Held,
+    /// A person asks for something else during the last step.
+    Asked(Request),
     /// A pinned replica gets another address.
     Moves,
 }
@@ -68,6 +73,8 @@ fn troubles(world: &Simulator) -> Vec<Trouble> {
         Trouble::Joins,
         Trouble::TraefikRestarts,
         Trouble::Held,
+        Trouble::Asked(Request::Undo),
+        Trouble::Asked(Request::Promote(Promote::Full)),
         Trouble::Moves,
     ];
     all.extend([Extent::Nothing, Extent::Half, Extent::All].map(Trouble::Fails));
@@ -101,6 +108,15 @@ fn strike(world: &World, trouble: &Trouble) -> Option<World> {
                 return None;
             }
             next.facts.is_held = true;
+        }
+        Trouble::Asked(request) => {
+            let (request, who) = (*request, "ada".to_owned());
+            let asked = Asked { request, who };
+            let (desired, observed) = (&world.desired, &world.observed);
+            if !hears(&asked, desired, observed, &world.facts) {
+                return None;
+            }
+            take_request(&asked, desired, observed, &mut next.facts);
         }
         Trouble::Fails(extent) => next = fails(world, *extent)?,
         Trouble::Dies(id) => replicas[find(id)?].run = Run::Exited,

@@ -107,12 +107,12 @@ impl Locked<'_> {
     }
 
     /// Waits for a signal. One that came before this hook has ended the rollout, and does not end the hook.
-    async fn interruption(&self) -> &'static str {
+    async fn interruption(&self) -> String {
         let mut interrupted = self.held.interrupted.clone();
         if *interrupted.borrow() {
             std::future::pending::<()>().await;
         }
         execute::raised(&mut interrupted).await;
-        "was interrupted"
+        "was interrupted".to_owned()
     }
 }

@@ -10,7 +10,7 @@ const EPOCH: &str = "io.rollout.lock.epoch";
 const BOOT: &str = "io.rollout.lock.boot";
 const PROCESS: &str = "io.rollout.lock.process";
 
-/// The labels of a lock.
+/// The labels of a lock, or of a request.
 pub type Labels = HashMap<String, String>;
 
 /// `user@host`, as shown to people.

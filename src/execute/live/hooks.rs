@@ -5,14 +5,21 @@ use super::{
     traffic::{serving, until_one_fails},
 };
 use crate::{
+    ask::{Request, requested},
     execute::hook::Runner,
-    model::{Facts, HookEnd, HookPhase},
+    model::{Desired, Facts, Goal, HookEnd, HookPhase},
 };
 
 impl Live<'_> {
-    /// Ends the hooks as soon as a new replica fails, or another service of a joint cutover: a rollback must not wait for
-    /// them.
-    pub(super) async fn hook(&mut self, phase: HookPhase, sets: &Sets<'_>, facts: &mut Facts) {
+    /// Ends the hooks as soon as a new replica fails, or another service of a joint cutover, or another run asks to go back: a
+    /// rollback must not wait for them.
+    pub(super) async fn hook(
+        &mut self,
+        phase: HookPhase,
+        desired: &Desired,
+        sets: &Sets<'_>,
+        facts: &mut Facts,
+    ) {
         let Some(about) = &self.about else { return };
         let runner = Runner {
             run: self.run,
@@ -29,12 +36,17 @@ impl Live<'_> {
                 None => std::future::pending().await,
             }
         };
+        let (key, since) = (&self.context.key, self.lock.epoch);
         let failed = async {
             tokio::select! {
                 () = until_one_fails(engine, watch, serving(&sets.new)) => {
-                    "was ended: a new replica failed"
+                    "was ended: a new replica failed".to_owned()
                 }
-                () = others => "was ended: another service goes back",
+                () = others => "was ended: another service goes back".to_owned(),
+                asked = requested(engine, key, since, &[Request::Undo]), if desired.goal == Goal::Roll => {
+                    facts.is_undone = true;
+                    format!("was ended: undone by {}", asked.who)
+                }
             }
         };
         let replica = sets.new.first().map(|new| &new.id);
