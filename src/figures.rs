@@ -78,6 +78,10 @@ impl Samples {
         self.0.entry(id).or_insert(Track { is_new, samples });
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub fn is_new(&self, id: &ContainerId) -> bool {
         self.0.get(id).is_some_and(|own| own.is_new)
     }

@@ -87,7 +87,12 @@ impl Stack {
         named: &[&'a str],
         all: bool,
     ) -> Result<(Vec<&'a str>, Vec<Left>)> {
-        let (mut chosen, mut left) = (named.to_vec(), Vec::new());
+        let (mut chosen, mut left) = (Vec::new(), Vec::new());
+        for name in named {
+            if !chosen.contains(name) {
+                chosen.push(*name);
+            }
+        }
         let services = source.config["services"].as_object().into_iter().flatten();
         let names = services.map(|(name, _)| name.as_str());
         for name in names.filter(|name| all && !named.contains(name)) {
@@ -136,6 +141,12 @@ impl Stack {
     pub fn running(&self, key: &ServiceKey, revisions: &Revisions) -> Option<u64> {
         let own = record::recorded(revisions, &self.service(key)?.spec);
         own.map(|own| own.number)
+    }
+
+    /// Whether a service runs this revision.
+    pub fn runs(&self, service: &str, revision: &Revision) -> bool {
+        let own = self.service(&self.key(service));
+        own.is_some_and(|own| tasks::hash(&own.spec) == revision.hash)
     }
 
     /// The revision to go back to. While a rollout is unfinished, that is what ran before it; while an undo is, its own.

@@ -43,7 +43,7 @@ pub fn one_service<'a>(services: &'a [String], stack: &str, hint: &str) -> Resul
         [service] => Ok(service),
         _ => Err(refused(
             stack,
-            "its services are rolled one at a time",
+            "its services are undone one at a time",
             hint,
         )),
     }

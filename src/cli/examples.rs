@@ -82,6 +82,7 @@ has ended. Ctrl-C withdraws the request until then. Exit code 2 if the run was f
 
 Examples:
   rollout abort web                    the traffic returns to the old replicas
+  rollout abort web --output json      one event a line, for scripts
   rollout abort -f compose.yaml web    with the Compose file of the interrupted rollout";
 
 pub const UNDO: &str = "\

@@ -114,6 +114,10 @@ impl Watchers {
         self.running.remove(id)
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.samples.is_empty()
+    }
+
     pub fn has(&self, id: &ContainerId) -> bool {
         self.running.contains_key(id) || self.starting.iter().any(|own| own.0 == *id)
     }
@@ -181,12 +185,12 @@ impl Watchers {
     }
 
     /// Notes the last counts of a replica.
-    pub fn drained(&mut self, id: &ContainerId, watcher: &Watcher) {
+    pub fn ended(&mut self, id: &ContainerId, watcher: &Watcher, moment: Moment) {
         let sample = Sample {
             wire: watcher.last_counted(),
             ..Sample::default()
         };
-        self.note(id, Moment::Drained, sample);
+        self.note(id, moment, sample);
     }
 
     fn note(&mut self, id: &ContainerId, moment: Moment, mut sample: Sample) {

@@ -12,13 +12,18 @@ use super::{
     tasks::{Health, health},
 };
 use crate::{
+    analysis::Verdict,
     docker::engine::swarm::{ServiceSpec, Task},
-    drain::{Watched, Watcher, drain, report, watchers::start_all},
+    drain::{
+        Watched, Watcher, drain, report,
+        watchers::{Old, start_all},
+    },
     error::{Error, Result},
     event::Event,
-    figures::Spans,
+    figures::{Moment, Spans},
     model::{ContainerId, Replica},
     proxy::traefik::labels::routed,
+    settings::{Analysis, NoData},
 };
 
 /// Swarm's own default between SIGTERM and SIGKILL.
@@ -31,8 +36,8 @@ struct Places {
 }
 
 impl Live<'_> {
-    /// Watches the tasks of a side, unless they are watched: from before the traffic leaves them, so that each answer is seen
-    /// from its beginning.
+    /// Watches the tasks of a side on this node, unless they are watched: from before the traffic leaves them, so that each
+    /// answer is seen from its beginning. Those of the twin are to stay for long, and are looked at seldom.
     pub(super) async fn watch(&self, side: Side) -> Result<()> {
         if self.routes.is_none() {
             return Ok(());
@@ -41,10 +46,36 @@ impl Live<'_> {
         let watched = self.watched().await?;
         let mut watchers = self.watchers.lock().await;
         let new = here.into_iter().filter(|own| !watchers.has(&own.id));
-        let new = new.map(|own| (own, watched.clone())).collect();
-        let started = start_all(self.engine, new).await;
-        watchers.add(started, side == Side::Twin);
+        let new: Vec<Replica> = new.collect();
+        match side {
+            Side::Twin => new
+                .iter()
+                .for_each(|own| watchers.begin(self.engine, own, watched.clone())),
+            Side::Service => {
+                let new = new.into_iter().map(|own| (own, watched.clone())).collect();
+                let started = start_all(self.engine, new).await;
+                watchers.add(started, false);
+            }
+        }
         Ok(())
+    }
+
+    /// Watches what a claim takes the traffic from, and gives it to. Without watchers a drain starts its own, so an error does
+    /// not hold up a change of the traffic.
+    pub(super) async fn watch_for(&self, stage: Stage) {
+        let sides: &[Side] = match stage {
+            Stage::Cutover => &[Side::Service, Side::Twin],
+            Stage::Update => &[],
+            Stage::Release => &[Side::Twin],
+        };
+        for side in sides {
+            if let Err(error) = self.watch(*side).await {
+                tracing::info!(%error, ?side, "its tasks are not watched");
+            }
+        }
+        if stage == Stage::Cutover {
+            self.watchers.lock().await.cut_over(self.engine).await;
+        }
     }
 
     /// Ends once the tasks of a side have answered what they had, or the time for it is over.
@@ -53,14 +84,21 @@ impl Live<'_> {
         let watched = self.watched().await?;
         let settle = self.settle(seen).await;
         let here = places.here.iter();
-        let here = join_all(here.map(|own| self.drain_here(own, &watched, settle)));
+        let longest = self.settings.drain_timeout.max(self.drain_wait(side, seen));
+        let here = here.map(|own| self.drain_here(own, (side, &watched), (settle, longest)));
+        let here = join_all(here);
         let drained = join(here, self.wait_elsewhere(side, seen, places.elsewhere));
         // From the update on, the way back is the longer one.
         let may_fail = side == Side::Service && seen.observed.claim == Some(Stage::Cutover);
         tokio::select! {
-            (here, ()) = drained => here.into_iter().collect(),
-            error = self.twin_failure(), if may_fail => Err(error),
+            (here, ()) = drained => here.into_iter().collect::<Result<()>>()?,
+            error = self.twin_failure(), if may_fail => return Err(error),
         }
+        if side == Side::Service {
+            let mut watchers = self.watchers.lock().await;
+            watchers.mark(self.engine, Moment::Drained).await;
+        }
+        Ok(())
     }
 
     /// Completes with the reason when a task of the twin fails.
@@ -78,16 +116,24 @@ impl Live<'_> {
         }
     }
 
-    /// What the tasks on this node have answered and used; `None` without a proxy.
+    /// What the tasks on this node have answered and used; `None` where none was watched.
     pub(super) async fn figures(&self) -> Option<Spans> {
-        self.routes.as_ref()?;
-        let figures = self.watchers.lock().await.figures(self.engine).await;
+        let mut watchers = self.watchers.lock().await;
+        if watchers.is_empty() {
+            return None;
+        }
+        let figures = watchers.figures(self.engine).await;
         let event = Event::Figures(Box::new(figures.clone()));
         self.events.emit(event);
         Some(figures)
     }
 
-    async fn drain_here(&self, own: &Replica, watched: &Watched, settle: Duration) -> Result<()> {
+    async fn drain_here(
+        &self,
+        own: &Replica,
+        (side, watched): (Side, &Watched),
+        (settle, longest): (Duration, Duration),
+    ) -> Result<()> {
         let watcher = self.watchers.lock().await.take(&own.id).await;
         // A container that has restarted since has another network namespace.
         let mut watcher = match watcher.filter(|watcher| watcher.follows(&own.started_at)) {
@@ -95,11 +141,15 @@ impl Live<'_> {
             None => Watcher::start(self.engine, own, watched).await,
         };
         sleep(settle).await;
-        let deadline = Instant::now() + self.settings.drain_timeout;
+        let deadline = Instant::now() + longest;
         let (quiet, events) = (watched.quiet, self.events);
         let how = drain(self.engine, own, &mut watcher, quiet, deadline, events).await;
+        let moment = match side {
+            Side::Service => Moment::Drained,
+            Side::Twin => Moment::End,
+        };
         let mut watchers = self.watchers.lock().await;
-        watchers.drained(&own.id, &watcher);
+        watchers.ended(&own.id, &watcher, moment);
         report(events, "task", &own.name, how?);
         Ok(())
     }
@@ -124,17 +174,65 @@ impl Live<'_> {
     async fn places(&self, side: Side) -> Result<Places> {
         let tasks = self.tasks_of(side).await?;
         let tasks = tasks.map(|(_, own)| own).unwrap_or_default();
+        let node = self.engine.swarm_node().await?;
+        let is_here = |own: &Task| node.as_ref() == Some(&own.node);
         let running = tasks.into_iter().filter(Task::runs);
-        let containers = running.map(|own| ContainerId(own.status.container_status.container));
+        let (here, elsewhere): (Vec<Task>, Vec<Task>) = running.partition(is_here);
+        let containers = here
+            .into_iter()
+            .map(|own| ContainerId(own.status.container_status.container));
         let found = join_all(containers.map(async |id| self.engine.replica(&id).await)).await;
         let found: Result<Vec<Option<Replica>>> = found.into_iter().collect();
-        let found = found?;
-        let all = found.len();
-        let here: Vec<Replica> = found.into_iter().flatten().collect();
         Ok(Places {
-            elsewhere: all - here.len(),
-            here,
+            here: found?.into_iter().flatten().collect(),
+            elsewhere: elsewhere.len(),
         })
+    }
+
+    /// Watches the tasks of the twin: their health, and what those on this node answer.
+    pub(super) async fn bake(&self) -> Result<()> {
+        let analysis = self.analysis().await?;
+        let mut verdict = Verdict::at_first(&analysis);
+        // A run that goes on has not watched any of them.
+        self.watch(Side::Twin).await?;
+        let mut watchers = self.watchers.lock().await;
+        watchers.begin_watch(self.engine, Old::AreHidden).await;
+        let bake = self.settings.bake;
+        let healthy = self.await_tasks(Side::Twin, bake, "has failed in its bake", |_| {});
+        tokio::select! {
+            healthy = healthy => healthy?,
+            why = watchers.first_failure(self.engine, (&analysis, Old::AreHidden), &mut verdict) => {
+                let why = format!("the new version fails the analysis: {why}");
+                return Err(Error::failed(why));
+            }
+        }
+        match verdict {
+            Verdict::NoData(why) if analysis.no_data == NoData::Fail => {
+                Err(Error::failed(format!("the analysis has no data: {why}")))
+            }
+            Verdict::NoData(why) => {
+                let notice = format!("the bake passes, not analysed in full: {why}");
+                self.events.notice(notice);
+                Ok(())
+            }
+            Verdict::Pass | Verdict::Fail(_) => Ok(()),
+        }
+    }
+
+    /// The conditions that the tasks on this node can be judged by.
+    async fn analysis(&self) -> Result<Analysis> {
+        let mut analysis = self.settings.analysis.clone();
+        let places = [
+            self.places(Side::Service).await?,
+            self.places(Side::Twin).await?,
+        ];
+        let elsewhere: usize = places.iter().map(|own| own.elsewhere).sum();
+        if elsewhere > 0 && analysis.cpu.take().is_some() {
+            self.events.notice(
+                "the condition cpu has no effect: tasks run on other nodes, where it cannot be measured",
+            );
+        }
+        Ok(analysis)
     }
 
     /// What to watch of a task: the ports that Traefik sends to, by the labels of the service.

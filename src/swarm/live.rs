@@ -21,18 +21,17 @@ use super::{
     undo_to,
 };
 use crate::{
-    analysis::Verdict,
     docker::engine::{
         Engine,
         swarm::{Service, Swarm, Task},
     },
-    drain::watchers::{Old, Watchers},
+    drain::watchers::Watchers,
     error::{Error, Result},
     event::{Event, Events},
     model::{ContainerId, RolloutId, ServiceKey},
     overlay::{Claim, Effect, Labels, Match, Rule},
     proxy::traefik::swarm::SwarmRoutes,
-    settings::{NoData, Settings},
+    settings::Settings,
     state::{Lock, revisions::Revision},
 };
 
@@ -50,6 +49,8 @@ pub struct Live<'a> {
     pub back: Option<&'a Revision>,
     /// An unfinished rollout that has not updated its service is taken back, and that is all.
     pub aborts: bool,
+    /// The revision that an undo takes back; another one is left alone.
+    pub replaces: Option<u64>,
     pub key: &'a ServiceKey,
     /// `None` where Swarm's own update moves the service.
     pub routes: Option<SwarmRoutes>,
@@ -185,12 +186,7 @@ impl Live<'_> {
             }
             (Step::Bake, _) => self.bake().await,
             (Step::Claim(stage), Some(routes)) => {
-                self.watch(Side::Service).await?;
-                self.watch(Side::Twin).await?;
-                if stage == Stage::Cutover {
-                    let mut watchers = self.watchers.lock().await;
-                    watchers.cut_over(self.engine).await;
-                }
+                self.watch_for(stage).await;
                 routes.set(&self.claim_of(stage, seen)).await
             }
             (Step::Confirm(side), Some(routes)) => self.confirm(routes, side).await,
@@ -228,13 +224,15 @@ impl Live<'_> {
             replicas: self.settings.twin_replicas,
         });
         self.deploy(&file).await?;
-        self.watch(Side::Service).await?;
         let (service, twin) = self.services().await?;
         let tasks = self.swarm.tasks(&service.id).await?;
         facts.in_place = twin.is_some_and(|twin| are_same(&service, &twin))
             && has_aliases(&service, &self.wanted.aliases())
             && stay(&service, &tasks, self.wanted.count());
-        Ok(())
+        match facts.in_place {
+            true => Ok(()),
+            false => self.watch(Side::Service).await,
+        }
     }
 
     pub(super) async fn tasks_of(&self, side: Side) -> Result<Option<(Service, Vec<Task>)>> {
@@ -252,7 +250,7 @@ impl Live<'_> {
     }
 
     /// Waits until all tasks of this side have run for so long, with none that fails.
-    async fn await_tasks(
+    pub(super) async fn await_tasks(
         &self,
         side: Side,
         long: Duration,
@@ -296,33 +294,6 @@ impl Live<'_> {
                 return Err(self.with_logs(Error::failed(message), &tasks).await);
             }
             sleep(PAUSE).await;
-        }
-    }
-
-    /// Watches the tasks of the twin: their health, and what those on this node answer.
-    async fn bake(&self) -> Result<()> {
-        let (bake, analysis) = (self.settings.bake, &self.settings.analysis);
-        let mut verdict = Verdict::at_first(analysis);
-        let mut watchers = self.watchers.lock().await;
-        watchers.begin_watch(self.engine, Old::AreHidden).await;
-        let healthy = self.await_tasks(Side::Twin, bake, "has failed in its bake", |_| {});
-        tokio::select! {
-            healthy = healthy => healthy?,
-            why = watchers.first_failure(self.engine, (analysis, Old::AreHidden), &mut verdict) => {
-                let why = format!("the new version fails the analysis: {why}");
-                return Err(Error::failed(why));
-            }
-        }
-        match verdict {
-            Verdict::NoData(why) if analysis.no_data == NoData::Fail => {
-                Err(Error::failed(format!("the analysis has no data: {why}")))
-            }
-            Verdict::NoData(why) => {
-                let notice = format!("the bake passes, not analysed in full: {why}");
-                self.events.notice(notice);
-                Ok(())
-            }
-            Verdict::Pass | Verdict::Fail(_) => Ok(()),
         }
     }
 

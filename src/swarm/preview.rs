@@ -9,7 +9,7 @@ use super::{
     live::{full_name, furthest},
     plan::{Observed, Side, Stage, Step, steps},
     record,
-    reduce::{PARTS, Wanted, twin_of},
+    reduce::{OF_STACK, PARTS, Wanted, twin_of},
     rollout::{Checked, Request, Source, bare, facts, refused_left, replaced, way},
     status::unfinished,
     tasks::FILE_IMAGE,
@@ -23,9 +23,6 @@ use crate::{
     roll::{changed_labels, changed_variables},
     state::{revisions::Revisions, store},
 };
-
-/// What a stack adds to the labels of a service.
-const OF_STACK: &str = "com.docker.stack.";
 
 impl Stack {
     /// Plans a rollout to what the stack file says; touches nothing.

@@ -158,8 +158,7 @@ impl Live<'_> {
         }
     }
 
-    /// Records what runs before the rollout, unless it is recorded already. No file describes it: its image is known,
-    /// and all else is taken from the file of this rollout.
+    /// Records what runs before the rollout, unless it is recorded already. No file describes it.
     pub async fn adopt(&self, revisions: &mut Revisions, runs: &ServiceSpec) {
         if recorded(revisions, runs).is_some() {
             return;
@@ -177,7 +176,11 @@ impl Live<'_> {
 
     /// The revision as Swarm has it.
     fn described(&self, revision: Revision, spec: &ServiceSpec) -> Revision {
-        let config = self.wanted.recorded(&self.key.project, spec.image());
+        let stack = &self.key.project;
+        let config = match revision.found {
+            true => self.wanted.found(stack, spec),
+            false => self.wanted.recorded(stack, spec.image()),
+        };
         Revision {
             image: image_record(spec.image()),
             hash: hash(spec),

@@ -1,10 +1,11 @@
 //! What `docker stack config` prints, reduced to one service: as itself, or as its twin. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
 use crate::{
+    docker::engine::swarm::ServiceSpec,
     error::{Error, Result, did_you_mean},
     model::{RolloutId, label},
     overlay::{ENABLE, Labels},
@@ -18,6 +19,16 @@ pub const KEPT: [&str; 2] = ["configs", "secrets"];
 /// The name of a service's twin in the stack.
 pub fn twin_of(service: &str) -> String {
     format!("{service}-rollout-twin")
+}
+
+/// What a stack adds to the labels of a service and of its containers.
+pub const OF_STACK: &str = "com.docker.stack.";
+
+/// Without those that the stack adds.
+fn own_labels(all: &Labels) -> Labels {
+    let own = all.iter().filter(|(key, _)| !key.starts_with(OF_STACK));
+    own.map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
 }
 
 /// A service of a stack file.
@@ -159,6 +170,27 @@ impl<'a> Wanted<'a> {
         }
         if let Some(settings) = self.config.get("x-rollout") {
             file["x-rollout"] = settings.clone();
+        }
+        file
+    }
+
+    /// What is recorded of a version that no file describes: what Swarm says of its image, command, variables, labels and
+    /// number, and all else as in this file.
+    pub fn found(&self, stack: &str, spec: &ServiceSpec) -> Value {
+        let mut file = self.recorded(stack, spec.image());
+        let own = &mut file["services"][self.name];
+        let container = &spec.task_template["ContainerSpec"];
+        let variables = container["Env"].as_array().into_iter().flatten();
+        let variables = variables.filter_map(|own| own.as_str()?.split_once('='));
+        let variables: BTreeMap<&str, &str> = variables.collect();
+        own["environment"] = json!(variables);
+        for (key, value) in [("entrypoint", "Command"), ("command", "Args")] {
+            own[key] = container[value].clone();
+        }
+        own["labels"] = json!(own_labels(&labels(&container["Labels"])));
+        own["deploy"]["labels"] = json!(own_labels(&spec.labels));
+        if let Some(replicas) = spec.replicas() {
+            own["deploy"]["replicas"] = json!(replicas);
         }
         file
     }

@@ -40,6 +40,8 @@ pub struct Request<'a> {
     pub back: Option<&'a Revision>,
     /// An unfinished rollout that has not updated its service is taken back, and that is all.
     pub aborts: bool,
+    /// The revision that an undo takes back; another one is left alone.
+    pub replaces: Option<u64>,
 }
 
 /// Where the version stands that services are to run: in the stack files, or in a record.
@@ -119,6 +121,7 @@ impl Stack {
             wanted,
             back: asked.back,
             aborts: asked.aborts,
+            replaces: asked.replaces,
             key,
             routes,
             settings: &settings,
@@ -242,12 +245,36 @@ async fn locked(
     if live.aborts && live.back.is_some_and(|back| before.can_abort(back)) {
         return abort(live, before, interrupted).await;
     }
-    confirm_or_go_on(live, &before, &interrupted).await?;
     let mut revisions = live.revisions().await?;
+    let ran = recorded(&revisions, &before.service.spec).map(|own| own.number);
+    if live.replaces.is_some_and(|own| ran != Some(own)) {
+        return Ok(unrolled(&before, ServiceResult::LeftAlone, ran));
+    }
+    confirm_or_go_on(live, &before, &interrupted).await?;
     if before.observed.is_settled() {
         live.adopt(&mut revisions, &before.service.spec).await;
     }
+    // A run that was killed after the update has not recorded it: the newest revision is what ran before.
+    let newest = revisions.list.last().map(|own| own.number);
     let ran = recorded(&revisions, &before.service.spec).map(|own| own.number);
+    go(
+        live,
+        began,
+        (before, ran.or(newest)),
+        revisions,
+        interrupted,
+    )
+    .await
+}
+
+/// Takes the steps, and records how they end; `ran` is the revision that ran before.
+async fn go(
+    live: &Live<'_>,
+    began: Instant,
+    (before, ran): (Seen, Option<u64>),
+    mut revisions: Revisions,
+    interrupted: watch::Receiver<bool>,
+) -> Result<Ended> {
     let proxy = way(live.routes.as_ref()).await;
     let mut begun = live.begun(revisions.next(&[]), proxy);
     let replaces = replaced(&before.service);
@@ -320,19 +347,24 @@ async fn abort(live: &Live<'_>, before: Seen, interrupted: watch::Receiver<bool>
         ..facts(live.routes.as_ref(), live.settings)
     };
     run(live, facts, before.observed, interrupted).await?;
-    let image = replaced(&before.service);
     live.events.emit(Event::Settled {
         forward: false,
         // The one that the undo goes back to may be an earlier one.
         revision: None,
-        image: image.clone(),
+        image: replaced(&before.service),
     });
-    Ok(Ended {
-        result: ServiceResult::RolledBack,
-        revision: live.back.map(|back| back.number),
+    let back = live.back.map(|back| back.number);
+    Ok(unrolled(&before, ServiceResult::RolledBack, back))
+}
+
+/// The end of a run that has deployed nothing.
+fn unrolled(before: &Seen, result: ServiceResult, revision: Option<u64>) -> Ended {
+    Ended {
+        result,
+        revision,
         before: None,
-        image: image.unwrap_or_default(),
-    })
+        image: replaced(&before.service).unwrap_or_default(),
+    }
 }
 
 /// How the traffic moves.
@@ -426,6 +458,7 @@ mod tests {
                 flags,
                 back: None,
                 aborts: false,
+                replaces: None,
             })
         };
         assert!(of(&Partial::of("bake", "5s")).is_err());

@@ -9,7 +9,7 @@ use crate::{
         stacks::{one_service, refuse_options},
     },
     cli::UndoArgs,
-    error::Result,
+    error::{Error, Result},
     event::{Events, ServiceResult},
     proxy::landscape::Landscape,
     roll::Ended,
@@ -41,6 +41,7 @@ pub async fn undo(
         flags: &undo.settings,
         back: Some(back),
         aborts: undo.to.is_none(),
+        replaces: None,
     };
     let source = stack.source(&undo.target.files, Some(back)).await?;
     stack.roll(&source, &asked, events, interrupted).await?;
@@ -63,24 +64,26 @@ pub async fn to_revision(
     let now = swarm::find(&stack.engine, &stack.name).await?;
     let now = now.as_ref().unwrap_or(stack);
     let revisions = revisions(now, service, events).await?;
-    let running = now.running(&now.key(service), &revisions);
-    if running != made {
-        return Ok(Ended {
-            result: ServiceResult::LeftAlone,
-            revision: running,
-            before: None,
-            image: String::new(),
-        });
-    }
     let back = known(&revisions, before, service, Some(&now.name))?;
     let asked = Request {
         service,
         flags,
         back: Some(back),
         aborts: false,
+        replaces: made,
     };
     let source = now.source(&[], Some(back)).await?;
-    now.roll(&source, &asked, events, interrupted).await
+    let ended = now.roll(&source, &asked, events, interrupted).await?;
+    let after = swarm::find(&stack.engine, &stack.name).await?;
+    let is_back = after.is_some_and(|own| own.runs(service, back));
+    match is_back || ended.result == ServiceResult::LeftAlone {
+        true => Ok(ended),
+        // Of a version that docker stack deploy has started not all is known.
+        false => Err(Error::failed(format!(
+            "{service} has the image of revision {before} again, but is not all that it was then"
+        ))
+        .hint("roll the stack file of that version: docker stack deploy, or rollout")),
+    }
 }
 
 async fn revisions(stack: &Stack, service: &str, events: &Events) -> Result<Revisions> {

@@ -83,6 +83,7 @@ fn request<'a>(up: &'a UpArgs, service: &'a str) -> Request<'a> {
         flags: &up.settings,
         back: None,
         aborts: false,
+        replaces: None,
     }
 }
 

@@ -39,6 +39,13 @@ impl Engine {
         total.map(Memory::Total)
     }
 
+    /// The id of this node of a Swarm.
+    pub async fn swarm_node(&self) -> Result<Option<String>> {
+        let info = self.reader().info().await;
+        let info = info.map_err(|error| failed("ask the engine for its node", &error))?;
+        Ok(info.swarm.and_then(|own| own.node_id))
+    }
+
     pub async fn about(&self) -> Result<About> {
         let version = self.docker.version().await;
         let version = version.map_err(|error| failed("ask the engine for its version", &error))?;

@@ -11,6 +11,7 @@ use crate::{
     drain::{self, Watcher},
     error::Result,
     execute::together::Member,
+    figures::Moment,
     model::{
         Claim, ContainerId, Desired, Drained, Facts, Goal, Milestone, Observed, Phase, Replica,
     },
@@ -279,7 +280,8 @@ impl Live<'_> {
                 ended = draining.next() => match ended {
                     None => return Ok(()),
                     Some((replica, how, watcher)) => {
-                        self.memory.watchers.drained(&replica.id, &watcher);
+                        let watchers = &mut self.memory.watchers;
+                        watchers.ended(&replica.id, &watcher, Moment::Drained);
                         let how = how?;
                         drain::report(events, kind, &replica.name, how);
                         facts.drained.insert(replica.id.clone(), how);
