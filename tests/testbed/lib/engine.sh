@@ -8,6 +8,8 @@ HOLDERS=$RUN/holders
 # unmounted for dockerd alone.
 # shellcheck disable=SC2016 # for the shell that it is given to
 WITHOUT_HYBRID_CGROUPS='! mountpoint -q /sys/fs/cgroup/unified || umount /sys/fs/cgroup/unified; exec dockerd "$@"'
+# A fraction of what runc takes to start a process in a container, and every health check is one.
+WITH_CRUN=(--add-runtime crun=/usr/bin/crun --default-runtime crun)
 
 engine_answers() { docker version --format '{{.Server.Version}}' >/dev/null 2>&1; }
 
@@ -35,7 +37,6 @@ engine_up() {
 engine_installed() {
     require_installable
     command -v dockerd >/dev/null || [ -x /usr/sbin/dockerd ] || install_packages docker.io iptables
-    # crun starts a process in a container for a fraction of what runc takes, and every health check is one.
     [ -x /usr/bin/crun ] || install_packages crun
 }
 
@@ -75,8 +76,7 @@ start_engine() {
     mkdir -p "$CACHE/engine"
     say "starting dockerd (data in $CACHE/engine, log in $ENGINE_LOG)"
     GOGC=400 PATH=$PATH:/usr/sbin:/sbin setsid unshare --mount sh -c "$WITHOUT_HYBRID_CGROUPS" \
-        dockerd --data-root "$CACHE/engine" --pidfile "$ENGINE_PID_FILE" --userland-proxy=false \
-        --add-runtime crun=/usr/bin/crun --default-runtime crun \
+        dockerd --data-root "$CACHE/engine" --pidfile "$ENGINE_PID_FILE" --userland-proxy=false "${WITH_CRUN[@]}" \
         >"$ENGINE_LOG" 2>&1 </dev/null 9>&- &
     local child=$!
     for _ in $(seq 300); do
@@ -118,6 +118,7 @@ engine_down() {
     fi
     far_down
     own_down
+    nodes_down
     swarm_down
     if engine_is_ours; then
         stop_engine
