@@ -4,6 +4,7 @@
 mod drain;
 mod history;
 mod looks;
+mod nodes;
 mod several;
 
 use std::{
@@ -15,10 +16,10 @@ use std::{
 
 use serde_json::Value;
 
-use crate::soak::dockerd::run_testbed;
+use crate::soak::dockerd::{bridge::Bridge, run_testbed};
 use testbed::{
-    Load, LoadOptions, Project, Run, Running, binary, engine::docker, eventually, free_port, http,
-    image,
+    Load, LoadOptions, Project, Run, Running, binary, daemon::ENGINE, engine::docker, eventually,
+    free_port, http, image,
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -42,13 +43,14 @@ services:
       - --api.insecure=true
     ports: [{ mode: host, target: 80, published: $PORT }]
     networks: [front, api]
+    deploy: { placement: &edge { constraints: [node.role == manager] } }
 
   socket-proxy:
     image: $IMAGE
     command: [socket-proxy, --swarm]
-    volumes: ["/var/run/docker.sock:/var/run/docker.sock:ro", "proxy:/var/lib/rollout"]
+    volumes: ["$SOCKET:/var/run/docker.sock:ro", "proxy:/var/lib/rollout"]
     networks: [api]
-    deploy: { endpoint_mode: dnsrr }
+    deploy: { endpoint_mode: dnsrr, placement: *edge }
 
   web:
     image: rollout-demo:$TAG
@@ -78,6 +80,9 @@ struct Stack {
     project: Project,
     port: u16,
     host: &'static str,
+    /// What the CLI is started by, where the manager is elsewhere.
+    starter: Vec<String>,
+    _bridge: Option<Bridge>,
 }
 
 impl Stack {
@@ -92,15 +97,23 @@ impl Stack {
     }
 
     async fn with(file: &str, host: &'static str, replicas: u32) -> Self {
+        run_testbed(&["swarm"]).await;
+        let mut stack = Self::new(file, host, replicas);
+        let edge = docker(&["info", "-f", "{{.Name}}"]);
+        stack.project.set("EDGE_HOST", edge);
+        stack.begun().await
+    }
+
+    fn new(file: &str, host: &'static str, replicas: u32) -> Self {
         static STACKS: AtomicU32 = AtomicU32::new(0);
         let number = STACKS.fetch_add(1, Ordering::Relaxed);
-        run_testbed(&["swarm"]).await;
         let port = free_port();
         let mut project = Project::new(format!("t-swarm-{}-{number}", std::process::id()));
         let name = project.name.clone();
         project
             .set("STACK", name)
             .set("PORT", port)
+            .set("SOCKET", ENGINE)
             .set("IMAGE", image())
             .set("REPLICAS", replicas)
             .set("ERROR_EVERY", 0)
@@ -108,18 +121,23 @@ impl Stack {
             .set("PLAIN", "v1")
             .set("TAG", "v1")
             .set("HTTP_PORT", port)
-            .set("EDGE_HOST", docker(&["info", "-f", "{{.Name}}"]))
             .set("ROLLOUT_IMAGE", image())
             .set("WEB_IMAGE", "rollout-demo:v1");
         project.write("stack.yml", file);
-        let stack = Self {
+        Self {
             project,
             port,
             host,
-        };
-        stack.deploy().await;
-        stack.answers("v1").await;
-        stack
+            starter: Vec::new(),
+            _bridge: None,
+        }
+    }
+
+    /// With its first version deployed.
+    async fn begun(self) -> Self {
+        self.deploy().await;
+        self.answers("v1").await;
+        self
     }
 
     /// `docker stack deploy` of the whole file.
@@ -166,8 +184,12 @@ impl Stack {
         static RUNS: AtomicU32 = AtomicU32::new(0);
         let run = RUNS.fetch_add(1, Ordering::Relaxed);
         let log = self.project.path(&format!("events-{run}.jsonl"));
-        let all = [&["-f", "stack.yml"], arguments].concat();
-        let mut command = self.project.command(binary(), &all);
+        let binary = binary();
+        let starter = self.starter.iter().map(String::as_str);
+        let mut words: Vec<&str> = starter.chain(binary.to_str()).collect();
+        words.extend(["-f", "stack.yml"]);
+        words.extend(arguments);
+        let mut command = self.project.command(words[0], &words[1..]);
         command
             .env("ROLLOUT_EVENT_LOG", &log)
             .stdout(Stdio::piped())
@@ -218,17 +240,22 @@ impl Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
+        let docker = |arguments: &[&str]| {
+            let mut command = std::process::Command::new("docker");
+            command.envs(self.project.environment()).args(arguments);
+            command.output().expect("docker is installed")
+        };
         docker(&["stack", "rm", &self.project.name]);
         let stack = format!("label=com.docker.stack.namespace={}", self.project.name);
         // The socket proxy may take a moment to end.
         for _ in 0..50 {
-            let volumes = docker(&["volume", "ls", "-q", "--filter", &stack]);
+            let volumes = docker(&["volume", "ls", "-q", "--filter", &stack]).stdout;
+            let volumes = String::from_utf8_lossy(&volumes);
             if volumes.is_empty() {
                 break;
             }
             for volume in volumes.lines() {
-                let mut command = std::process::Command::new("docker");
-                let _ = command.args(["volume", "rm", volume]).output();
+                docker(&["volume", "rm", volume]);
             }
             std::thread::sleep(Duration::from_millis(200));
         }

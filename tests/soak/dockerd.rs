@@ -2,12 +2,7 @@
 
 pub mod bridge;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-    process::Stdio,
-    time::Duration,
-};
+use std::{collections::BTreeSet, path::Path, process::Stdio, time::Duration};
 
 use tokio::process::Command;
 
@@ -42,6 +37,15 @@ pub async fn run_testbed(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// What `testbed env` exports by this name.
+pub async fn exported(name: &str) -> String {
+    let exports = run_testbed(&["env"]).await;
+    let begin = format!("export {name}=");
+    let line = exports.lines().find_map(|line| line.strip_prefix(&begin));
+    line.unwrap_or_else(|| panic!("no {name}: {exports}"))
+        .to_owned()
+}
+
 /// A stack on the engine that is restarted; every container comes up again with it.
 struct Own {
     stack: Stack,
@@ -52,13 +56,8 @@ struct Own {
 impl Own {
     async fn start(live: bool) -> Self {
         run_testbed(own(live)).await;
-        let exports = run_testbed(&["env"]).await;
-        let exports: BTreeMap<&str, &str> = exports
-            .lines()
-            .filter_map(|line| line.strip_prefix("export ")?.split_once('='))
-            .collect();
-        let get = |name: &str| exports[format!("ROLLOUT_TESTBED_OWN_{name}").as_str()].to_owned();
-        let (socket, network) = (get("SOCKET"), get("NETWORK"));
+        let socket = exported("ROLLOUT_TESTBED_OWN_SOCKET").await;
+        let network = exported("ROLLOUT_TESTBED_OWN_NETWORK").await;
         let always = "    restart: always\n";
         let mut stack = Stack::fresh_usual(Kind::Relabel, always);
         let front = std::fs::read_to_string(stack.path("front.yaml")).unwrap();

@@ -9,7 +9,7 @@ use super::{LIMIT, LONG_DRAIN, Stack};
 
 impl Stack {
     /// The status of a service, as JSON, with its exit code.
-    async fn status(&self, service: &str) -> (Value, Option<i32>) {
+    pub(super) async fn status(&self, service: &str) -> (Value, Option<i32>) {
         let run = self.look(&["--output", "json", "status", service]).await;
         let mut lines = run.out.lines();
         let of_it = |line: &str| {
@@ -21,7 +21,7 @@ impl Stack {
 }
 
 /// The replicas with this traffic.
-fn with_traffic(status: &Value, traffic: &str) -> Vec<String> {
+pub(super) fn with_traffic(status: &Value, traffic: &str) -> Vec<String> {
     let all = status["replicas"].as_array().unwrap().iter();
     let all = all.filter(|own| own["traffic"] == traffic);
     all.map(|own| own["name"].as_str().unwrap().to_owned())

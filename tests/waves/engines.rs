@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::here;
 use crate::{
     remote::far,
-    soak::dockerd::{bridge::Bridge, run_testbed},
+    soak::dockerd::{bridge::Bridge, exported, run_testbed},
 };
 use testbed::{Load, LoadReport, Run, Stack, front::Kind, image};
 
@@ -165,15 +165,10 @@ async fn a_variable_stands_in_the_file_once_both_hosts_run_with_its_value() {
 async fn three_engines_are_rolled_in_two_waves_without_loss() {
     let (mut near, mut there) = two(None).await;
     run_testbed(&["own"]).await;
-    let exports = run_testbed(&["env"]).await;
-    let export = |name: &str| {
-        let begin = format!("export ROLLOUT_TESTBED_OWN_{name}=");
-        let line = exports.lines().find_map(|line| line.strip_prefix(&begin));
-        line.unwrap().to_owned()
-    };
-    let socket = export("SOCKET");
+    let socket = exported("ROLLOUT_TESTBED_OWN_SOCKET").await;
+    let network = exported("ROLLOUT_TESTBED_OWN_NETWORK").await;
     let mut third = near.beside(&socket);
-    let _bridge = Bridge::start(&third, &export("NETWORK")).await;
+    let _bridge = Bridge::start(&third, &network).await;
     for stack in [&mut near, &mut there, &mut third] {
         stack.up("v1").await;
         stack.tag("v2");

@@ -1,5 +1,4 @@
-//! Leads from a port of this machine to the Traefik of a stack in another network namespace, past what the engine publishes:
-//! its own proxies of ports end with it.
+//! Leads from a port of this machine to a Traefik in another network namespace.
 
 use std::{
     fs::File,
@@ -10,7 +9,7 @@ use std::{
 use nix::sched::{CloneFlags, setns};
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
 };
 
@@ -20,20 +19,15 @@ type Wanted = (SocketAddr, oneshot::Sender<TcpStream>);
 
 /// Ends with all it leads when it is dropped.
 pub struct Bridge {
-    tasks: [JoinHandle<()>; 2],
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Bridge {
-    /// On the stack's port, to its Traefik in the namespace at this path.
+    /// On the stack's port, to its Traefik in the namespace at this path, past what the engine publishes: its own proxies
+    /// of ports end with it.
     pub async fn start(stack: &Stack, network: &str) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, stack.port))
-            .await
-            .unwrap();
-        let (ask, asked) = mpsc::unbounded_channel();
-        let network = File::open(network).unwrap();
-        // A socket stays in the namespace in which it was made.
-        std::thread::spawn(move || connect(&network, asked));
-        let (sender, address) = tokio::sync::watch::channel(None);
+        let (sender, address) = watch::channel(None);
+        let leading = leading(stack.port, network, address).await;
         let name = format!("{}-traefik-1", stack.name);
         let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}";
         let mut inspect = stack.command("docker", &["inspect", "--format", format, &name]);
@@ -45,23 +39,47 @@ impl Bridge {
                     .split_whitespace()
                     .find_map(|own| own.parse::<Ipv4Addr>().ok());
                 // While the engine is away, it is where it was.
-                if found.is_some() {
-                    sender.send_replace(found);
+                if let Some(found) = found {
+                    sender.send_replace(Some(SocketAddr::from((found, 80))));
                 }
                 tokio::time::sleep(Duration::from_millis(250)).await;
             }
         });
-        let leading = tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                let (ask, to) = (ask.clone(), *address.borrow());
-                tokio::spawn(async move { lead(stream, to?, &ask).await });
-            }
-        });
         Self {
-            tasks: [looking, leading],
+            tasks: vec![looking, leading],
         }
     }
+
+    /// To the same port in the namespace at this path.
+    pub async fn to_port(port: u16, network: &str) -> Self {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let (_, address) = watch::channel(Some(address));
+        Self {
+            tasks: vec![leading(port, network, address).await],
+        }
+    }
+}
+
+/// Leads from a port to an address in the namespace at this path, which may change.
+async fn leading(
+    port: u16,
+    network: &str,
+    address: watch::Receiver<Option<SocketAddr>>,
+) -> JoinHandle<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+        .await
+        .unwrap();
+    let (ask, asked) = mpsc::unbounded_channel();
+    let network = File::open(network).unwrap();
+    // A socket stays in the namespace in which it was made.
+    std::thread::spawn(move || connect(&network, asked));
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let (ask, to) = (ask.clone(), *address.borrow());
+            tokio::spawn(async move { lead(stream, to?, &ask).await });
+        }
+    })
 }
 
 impl Drop for Bridge {
@@ -72,11 +90,11 @@ impl Drop for Bridge {
 
 async fn lead(
     mut from: tokio::net::TcpStream,
-    to: Ipv4Addr,
+    to: SocketAddr,
     ask: &mpsc::UnboundedSender<Wanted>,
 ) -> Option<()> {
     let (sender, receiver) = oneshot::channel();
-    ask.send((SocketAddr::from((to, 80)), sender)).ok()?;
+    ask.send((to, sender)).ok()?;
     let stream = receiver.await.ok()?;
     stream.set_nonblocking(true).ok()?;
     let mut to = tokio::net::TcpStream::from_std(stream).ok()?;
