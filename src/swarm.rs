@@ -25,7 +25,7 @@ pub use self::{
 use crate::{
     docker::engine::{
         Engine,
-        swarm::{Service, Swarm},
+        swarm::{NAMESPACE, Service, Swarm},
     },
     error::{Error, Result, did_you_mean},
     model::{ServiceKey, label},
@@ -43,8 +43,10 @@ pub struct Stack {
 
 /// The stack of this name; `None` where the engine is no manager of a Swarm, or has no such stack.
 pub async fn find(engine: &Engine, name: &str) -> Result<Option<Stack>> {
-    let services = Swarm::of(engine).services(name).await?;
-    let services = services.unwrap_or_default();
+    let Some(services) = Swarm::of(engine).services(name).await? else {
+        refuse_worker(engine, name).await?;
+        return Ok(None);
+    };
     if services.is_empty() {
         return Ok(None);
     }
@@ -62,6 +64,21 @@ pub async fn find(engine: &Engine, name: &str) -> Result<Option<Stack>> {
         name: name.to_owned(),
         services,
     }))
+}
+
+/// Refuses a stack that has containers on an engine which is no manager.
+async fn refuse_worker(engine: &Engine, name: &str) -> Result<()> {
+    let of_stack = vec![format!("{NAMESPACE}={name}")];
+    if engine.matching(of_stack, true).await?.is_empty() {
+        return Ok(());
+    }
+    Err(Error::refused(format!(
+        "{name} is a stack of a Swarm of which this engine is no manager: {}",
+        engine.endpoint()
+    ))
+    .hint(
+        "run rollout on the manager that Traefik runs on, or name its engine with -H or --context",
+    ))
 }
 
 impl Stack {

@@ -45,6 +45,8 @@ pub struct Live<'a> {
     pub swarm: Swarm,
     pub docker: &'a DockerStack,
     pub wanted: Wanted<'a>,
+    /// How many tasks it has.
+    pub replicas: u32,
     /// The revision that an undo goes back to.
     pub back: Option<&'a Revision>,
     /// An unfinished rollout that has not updated its service is taken back, and that is all.
@@ -265,8 +267,9 @@ impl Live<'_> {
                 return Ok(());
             };
             for task in tasks.iter().filter(|own| own.runs()) {
-                if reported.insert(task.slot) {
-                    report(format!("{}.{}", own.spec.name, task.slot));
+                let name = format!("{}.{}", own.spec.name, task.place());
+                if reported.insert(name.clone()) {
+                    report(name);
                 }
             }
             let why = match health(&tasks, own.spec.replicas()) {

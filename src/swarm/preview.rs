@@ -68,7 +68,7 @@ impl Stack {
             image: bare(checked.wanted.image()).to_owned(),
             replaces: replaced(service),
             proxy: Some(way(checked.routes.as_ref()).await),
-            replicas: checked.wanted.number(),
+            replicas: checked.replicas,
             created: is_created.then(|| twin.clone()).into_iter().collect(),
             unfinished,
             changes,

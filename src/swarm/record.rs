@@ -150,7 +150,7 @@ impl Live<'_> {
             at: self.lock.epoch,
             who: owner::who(),
             image: image_record(self.wanted.image()),
-            replicas: self.wanted.number(),
+            replicas: self.replicas,
             proxy,
             strategy: Strategy::BlueGreen.name().to_owned(),
             undo_to: self.back.map(|back| back.number),

@@ -87,11 +87,6 @@ impl<'a> Wanted<'a> {
         self.deploy("replicas").as_u64().unwrap_or(1)
     }
 
-    /// The same for events and records.
-    pub fn number(&self) -> u32 {
-        u32::try_from(self.replicas()).unwrap_or(u32::MAX)
-    }
-
     /// How many tasks it has; `None` for one on each node.
     pub fn count(&self) -> Option<u64> {
         (self.mode() == "replicated").then(|| self.replicas())

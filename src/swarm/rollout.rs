@@ -54,6 +54,8 @@ pub struct Source {
 pub struct Checked<'a> {
     pub service: &'a Service,
     pub wanted: Wanted<'a>,
+    /// How many tasks it has; for one on each node, as many as run now.
+    pub replicas: u32,
     pub settings: Settings,
     pub routes: Option<SwarmRoutes>,
     /// Any image that the engine has, for a container that is never started.
@@ -104,6 +106,7 @@ impl Stack {
         let began = Instant::now();
         let Checked {
             wanted,
+            replicas,
             settings,
             routes,
             image,
@@ -119,6 +122,7 @@ impl Stack {
             swarm: Swarm::of(&self.engine),
             docker: &source.docker,
             wanted,
+            replicas,
             back: asked.back,
             aborts: asked.aborts,
             replaces: asked.replaces,
@@ -185,11 +189,16 @@ impl Stack {
                 None
             }
         };
+        let replicas = match wanted.count() {
+            Some(count) => count,
+            None => self.tasks(service).await?.len() as u64,
+        };
         let own = routes.as_ref().map(|own| own.image.clone());
         let image = own.or_else(|| landscape.any_image());
         Ok(Checked {
             service,
             wanted,
+            replicas: u32::try_from(replicas).unwrap_or(u32::MAX),
             settings,
             routes,
             image: image.unwrap_or_default(),

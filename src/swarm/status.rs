@@ -94,7 +94,7 @@ impl Stack {
     }
 
     /// The tasks that are to run, in the order of their numbers.
-    async fn tasks(&self, service: &Service) -> Result<Vec<Task>> {
+    pub(super) async fn tasks(&self, service: &Service) -> Result<Vec<Task>> {
         let mut tasks = Swarm::of(&self.engine).tasks(&service.id).await?;
         tasks.retain(Task::is_wanted);
         tasks.sort_by_key(|own| own.slot);
@@ -173,10 +173,7 @@ fn is_new(service: &Service, task: &Task) -> bool {
 }
 
 fn replica(service: &Service, task: &Task) -> Replica {
-    let name = match task.slot {
-        0 => format!("{}.{}", service.spec.name, task.node),
-        slot => format!("{}.{slot}", service.spec.name),
-    };
+    let name = format!("{}.{}", service.spec.name, task.place());
     let image = task.spec["ContainerSpec"]["Image"].as_str();
     let image = image.unwrap_or_default().split('@').next();
     Replica {

@@ -30,10 +30,10 @@ pub fn health(tasks: &[Task], wanted: Option<u64>) -> Health {
         };
         match task.status.state.as_str() {
             "failed" | "rejected" | "complete" => {
-                return Health::Failed(format!("task {} failed: {why}", task.slot));
+                return Health::Failed(format!("task {} failed: {why}", task.place()));
             }
             "pending" if !task.status.err.is_empty() => {
-                return Health::Failed(format!("task {} cannot be placed: {why}", task.slot));
+                return Health::Failed(format!("task {} cannot be placed: {why}", task.place()));
             }
             _ => {}
         }

@@ -11,10 +11,15 @@ use crate::soak::dockerd::exported;
 impl Stack {
     /// Three replicas of web on the Swarm of three nodes; the CLI runs on its manager.
     async fn on_nodes() -> Self {
+        Self::on_nodes_with(STACK).await
+    }
+
+    /// The same of another file.
+    async fn on_nodes_with(file: &str) -> Self {
         run_testbed(&["nodes"]).await;
         let socket = exported("ROLLOUT_TESTBED_NODES_SOCKET").await;
         let network = exported("ROLLOUT_TESTBED_NODES_NETWORK").await;
-        let mut stack = Self::new(STACK, "localhost", 3);
+        let mut stack = Self::new(file, "localhost", 3);
         stack
             .project
             .set("DOCKER_HOST", format!("unix://{socket}"))
@@ -33,7 +38,7 @@ impl Stack {
         nodes.lines().map(str::to_owned).collect()
     }
 
-    /// Rolls under load, or goes on with what an earlier run has left.
+    /// A rollout or an undo under load.
     async fn loses_nothing(&self, arguments: &[&str]) -> Run {
         let load = self.load();
         let run = self.rollout(arguments).await;
@@ -139,14 +144,50 @@ async fn tasks_move_to_other_nodes_without_loss() {
     );
     stack.project.write("stack.yml", &file);
     stack.loses_nothing(&["web"]).await;
-    let workers = ["nodes-2", "nodes-3"].map(str::to_owned);
-    assert_eq!(stack.nodes().await, workers.into());
+    let workers = BTreeSet::from(["nodes-2", "nodes-3"].map(str::to_owned));
+    assert_eq!(stack.nodes().await, workers);
     stack.project.set("TAG", "v2");
     let run = stack.loses_nothing(&["web"]).await;
     assert_eq!(run.event("drained"), None, "{}", run.text);
-    assert_eq!(
-        stack.nodes().await,
-        ["nodes-2", "nodes-3"].map(str::to_owned).into()
-    );
+    assert_eq!(stack.nodes().await, workers);
     stack.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_with_a_task_on_each_node_is_rolled_without_loss() {
+    let file = STACK.replace("      replicas: $REPLICAS", "      mode: global");
+    let mut stack = Stack::on_nodes_with(&file).await;
+    stack.project.set("TAG", "v2");
+    let run = stack.loses_nothing(&["web"]).await;
+    assert_eq!(run.event("finished").unwrap()["replicas"], 3);
+    let ready = run.events.iter().filter(|event| event["event"] == "ready");
+    let ready: BTreeSet<&str> = ready.filter_map(|own| own["replica"].as_str()).collect();
+    assert_eq!(ready.len(), 3, "{ready:?}");
+    assert_eq!(waited_for(&run).len(), 2, "{}", run.text);
+    stack.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_worker_a_stack_is_refused() {
+    let mut stack = Stack::on_nodes().await;
+    let manager = exported("ROLLOUT_TESTBED_NODES_SOCKET").await;
+    let nodes = stack.nodes().await;
+    let with_task = nodes.iter().find(|node| *node != "nodes-1").unwrap();
+    let worker = manager.replace("nodes-1", with_task);
+    stack.project.set("DOCKER_HOST", format!("unix://{worker}"));
+    for line in [
+        &["web"][..],
+        &["plan", "web"],
+        &["undo", "web"],
+        &["history", "web"],
+        &["status"],
+    ] {
+        let run = stack.look(line).await;
+        let (code, text) = (run.code, &run.text);
+        let is_refused = code == Some(2) && text.contains("no manager") && text.contains(&worker);
+        assert!(is_refused, "{line:?}: {code:?} {text}");
+    }
+    stack
+        .project
+        .set("DOCKER_HOST", format!("unix://{manager}"));
 }

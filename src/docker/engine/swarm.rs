@@ -108,6 +108,14 @@ impl Task {
     pub fn runs(&self) -> bool {
         self.is_wanted() && self.status.state == "running"
     }
+
+    /// Its number in its service, or its node where there is one on each.
+    pub fn place(&self) -> String {
+        match self.slot {
+            0 => self.node.clone(),
+            slot => slot.to_string(),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

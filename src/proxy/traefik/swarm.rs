@@ -89,7 +89,7 @@ impl Ways {
                 "no Traefik with a Swarm provider shares a network with the service on this node",
             )
             .hint(format!(
-                "run rollout on the node of Traefik, or name its API with --traefik-url; {HELP}"
+                "run rollout on the manager that Traefik runs on, or name its API with --traefik-url; {HELP}"
             )));
         }
         let refresh = traefiks.iter().map(|own| own.config.swarm_refresh).max();
