@@ -140,9 +140,25 @@ async fn find(engine: &Engine, key: &ServiceKey) -> Result<Option<Found>> {
     }))
 }
 
-/// Completes when one of these requests comes. Requests from before `since`, in milliseconds of the engine's clock, belong
-/// to an earlier rollout.
-pub async fn requested(engine: &Engine, key: &ServiceKey, since: u64, heard: &[Request]) -> Asked {
+/// A request that stands on the engine.
+pub struct Open {
+    pub asked: Asked,
+    engine: Engine,
+    id: String,
+}
+
+impl Open {
+    /// Receives it; `None` where it was withdrawn meanwhile. To be awaited to its end: the command that asks takes its
+    /// request for heard once it is gone.
+    pub async fn receive(self) -> Option<Asked> {
+        let received = self.engine.discards(&self.id).await;
+        received.is_ok_and(|own| own).then_some(self.asked)
+    }
+}
+
+/// Completes when one of these requests comes, and leaves it open: this may be dropped at any moment. Requests from before
+/// `since`, in milliseconds of the engine's clock, belong to an earlier rollout.
+pub async fn requested(engine: &Engine, key: &ServiceKey, since: u64, heard: &[Request]) -> Open {
     loop {
         // Subscribe before the look, so that no event is lost in between.
         let mut events = Box::pin(engine.events());
@@ -150,8 +166,8 @@ pub async fn requested(engine: &Engine, key: &ServiceKey, since: u64, heard: &[R
         let begun = timeout(Duration::from_millis(50), &mut first).await;
         // Another step may hear what this one does not.
         let is_heard = |asked: &Asked| heard.contains(&asked.request);
-        if let Some(asked) = receive(engine, key, since, &is_heard).await {
-            return asked;
+        if let Some(open) = open(engine, key, since, &is_heard).await {
+            return open;
         }
         if begun.is_err() {
             let _ = timeout(LOST, first).await;
@@ -159,13 +175,22 @@ pub async fn requested(engine: &Engine, key: &ServiceKey, since: u64, heard: &[R
     }
 }
 
-/// The request that is open now, if `is_heard` accepts it.
+/// Receives the request that is open now, if `is_heard` accepts it.
 pub async fn receive(
     engine: &Engine,
     key: &ServiceKey,
     since: u64,
     is_heard: &IsHeard<'_>,
 ) -> Option<Asked> {
+    open(engine, key, since, is_heard).await?.receive().await
+}
+
+async fn open(
+    engine: &Engine,
+    key: &ServiceKey,
+    since: u64,
+    is_heard: &IsHeard<'_>,
+) -> Option<Open> {
     let looked = look(engine, key, since, is_heard).await;
     looked.unwrap_or_else(|error| {
         tracing::debug!(%error, "cannot look for an ask");
@@ -178,7 +203,7 @@ async fn look(
     key: &ServiceKey,
     since: u64,
     is_heard: &IsHeard<'_>,
-) -> Result<Option<Asked>> {
+) -> Result<Option<Open>> {
     let Some(found) = find(engine, key).await? else {
         return Ok(None);
     };
@@ -188,10 +213,118 @@ async fn look(
         engine.discard(&found.id).await?;
         return Ok(None);
     }
-    let Some(asked) = found.asked().filter(is_heard) else {
-        return Ok(None);
+    let asked = found.asked().filter(is_heard);
+    Ok(asked.map(|asked| Open {
+        asked,
+        engine: engine.clone(),
+        id: found.id,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use hyper::{Response, StatusCode};
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        docker::http::{Body, json as answer, refusal},
+        error::Outcome,
+        event::Events,
+        fake_engine::FakeEngine,
     };
-    // It may have been withdrawn meanwhile.
-    let is_received = engine.discards(&found.id).await?;
-    Ok(is_received.then_some(asked))
+
+    /// Whether the request stands on the engine.
+    type Stands = Arc<Mutex<bool>>;
+
+    /// An engine on which an abort stands that came at 5; it was withdrawn since it was looked at, if that is said.
+    fn table(
+        stands: &Stands,
+        labels: &Labels,
+        is_late: bool,
+        asked: (&str, &str),
+    ) -> Response<Body> {
+        let mut stands = stands.lock().unwrap();
+        match asked {
+            ("GET", "/version") => answer(StatusCode::OK, &json!({"ApiVersion": "1.41"})),
+            ("GET", "/containers/rollout-ask.shop.web/json") if *stands => {
+                let config = json!({"Labels": labels});
+                answer(StatusCode::OK, &json!({"Id": "first", "Config": config}))
+            }
+            ("DELETE", "/containers/first") if *stands && !is_late => {
+                *stands = false;
+                let mut removed = answer(StatusCode::OK, &json!({}));
+                *removed.status_mut() = StatusCode::NO_CONTENT;
+                removed
+            }
+            ("POST", "/containers/create") if *stands => refusal(StatusCode::CONFLICT, "in use"),
+            ("POST", "/containers/create") => answer(
+                StatusCode::CREATED,
+                &json!({"Id": "second", "Warnings": []}),
+            ),
+            _ => refusal(StatusCode::NOT_FOUND, "No such thing"),
+        }
+    }
+
+    fn key() -> ServiceKey {
+        ServiceKey {
+            project: "shop".to_owned(),
+            service: "web".to_owned(),
+        }
+    }
+
+    async fn engine(is_dead: bool, is_late: bool) -> (FakeEngine, Engine, Stands) {
+        let stands = Stands::new(Mutex::new(true));
+        let mut labels = owner::labels(5);
+        labels.insert(Request::Undo.label().to_owned(), "ada".to_owned());
+        labels.insert(AT.to_owned(), "5".to_owned());
+        if is_dead {
+            let other = format!("{}@1", std::process::id());
+            labels.insert("io.rollout.lock.process".to_owned(), other);
+        }
+        let kept = Arc::clone(&stands);
+        let fake = FakeEngine::start(move |method, path, _| {
+            table(&kept, &labels, is_late, (method, path))
+        });
+        let engine = Engine::connect(fake.endpoint(), &Events::default()).await;
+        (fake, engine.unwrap(), stands)
+    }
+
+    #[tokio::test]
+    async fn a_request_stays_open_until_a_step_hears_it() {
+        let (_fake, engine, stands) = engine(false, false).await;
+        assert_eq!(receive(&engine, &key(), 1, &|_| false).await, None);
+        assert!(*stands.lock().unwrap());
+        let heard = receive(&engine, &key(), 1, &|own| own.request == Request::Undo).await;
+        assert_eq!(heard.unwrap().who, "ada");
+        assert!(!*stands.lock().unwrap());
+    }
+
+    #[tokio::test]
+    async fn one_that_was_given_up_does_not_act_later() {
+        // The process is dead; it is of an earlier rollout; it is withdrawn in the same moment.
+        for (is_dead, since, is_late) in [(true, 1, false), (false, 6, false), (false, 1, true)] {
+            let (_fake, engine, stands) = engine(is_dead, is_late).await;
+            assert_eq!(receive(&engine, &key(), since, &|_| true).await, None);
+            assert_eq!(*stands.lock().unwrap(), is_late);
+        }
+    }
+
+    #[tokio::test]
+    async fn one_of_a_killed_command_does_not_stand_in_the_way_of_another() {
+        let asked = Asked {
+            request: Request::Hold,
+            who: "bob".to_owned(),
+        };
+        let (_fake, killed, _) = engine(true, false).await;
+        let open = ask(&killed, &key(), "a", &asked).await.unwrap();
+        assert_eq!(open.id(), "second");
+        // It is gone by then, so it was heard.
+        assert!(!open.withdraw().await.unwrap());
+        let (_fake, living, _) = engine(false, false).await;
+        let refused = ask(&living, &key(), "a", &asked).await.err().unwrap();
+        assert_eq!(refused.outcome, Outcome::Locked);
+    }
 }

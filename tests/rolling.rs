@@ -461,5 +461,6 @@ async fn update_config_never_stops_all_replicas_and_an_undo_takes_rollback_confi
     let report = load.stop().await;
     assert_eq!(report.failed, 0, "{report}\n{}\n{}", run.text, undo.text);
     stack.answers_steadily("v1").await;
+    stack.tag("v1");
     stack.settled(2).await;
 }

@@ -170,19 +170,20 @@ impl World for Live<'_> {
         let hears_others = decide::hears_others(step) && facts.others_failed.is_none();
         let heard = decide::hears(step, desired, observed.claim.as_ref());
         let (engine, key, since) = (self.run.engine, &self.context.key, self.lock.epoch);
-        tokio::select! {
+        let open = tokio::select! {
             biased;
-            taken = self.take(step, desired, observed, facts) => taken,
+            taken = self.take(step, desired, observed, facts) => return taken,
             why = others_fail(member), if hears_others => {
                 facts.others_failed = Some(why);
-                Ok(())
+                return Ok(());
             }
-            asked = ask::requested(engine, key, since, &heard), if !heard.is_empty() => {
-                plan::take_request(&asked, desired, observed, facts);
-                self.memory.watch_afresh();
-                Ok(())
-            }
+            open = ask::requested(engine, key, since, &heard), if !heard.is_empty() => open,
+        };
+        if let Some(asked) = open.receive().await {
+            plan::take_request(&asked, desired, observed, facts);
+            self.memory.watch_afresh();
         }
+        Ok(())
     }
 
     async fn asked(&mut self, is_heard: &IsHeard<'_>) -> Option<Asked> {

@@ -180,7 +180,11 @@ impl<'a> Wanted<'a> {
         let variables: BTreeMap<&str, &str> = variables.collect();
         own["environment"] = json!(variables);
         for (key, value) in [("entrypoint", "Command"), ("command", "Args")] {
-            own[key] = container[value].clone();
+            own.as_object_mut().and_then(|own| own.remove(key));
+            // The schema of stack files refuses null.
+            if container[value].is_array() {
+                own[key] = container[value].clone();
+            }
         }
         own["labels"] = json!(own_labels(&labels(&container["Labels"])));
         own["deploy"]["labels"] = json!(own_labels(&spec.labels));
@@ -421,5 +425,29 @@ secrets: { word: { file: /c } }
         assert_eq!(error.hint.as_deref(), Some("did you mean web?"));
         let error = Wanted::find(&Value::Null, "web").map(|_| ()).unwrap_err();
         assert!(error.message.contains("web"), "{error}");
+    }
+
+    #[test]
+    fn what_no_file_describes_is_recorded_as_swarm_says_it() {
+        let config = config();
+        let web = Wanted::find(&config, "web").unwrap();
+        let spec = serde_json::from_value(json!({
+            "Name": "shop_web", "Mode": {"Replicated": {"Replicas": 3}},
+            "Labels": {"com.docker.stack.namespace": "shop", "traefik.enable": "true"},
+            "TaskTemplate": {"ContainerSpec": {
+                "Image": "app:v1", "Env": ["A=1=2", "B="], "Args": ["serve"],
+                "Labels": {"com.docker.stack.namespace": "shop"},
+            }},
+        }));
+        let own = &web.found("shop", &spec.unwrap())["services"]["web"];
+        assert_eq!(own["image"], "app:v1");
+        assert_eq!(own["environment"], json!({"A": "1=2", "B": ""}));
+        assert_eq!(own["command"], json!(["serve"]));
+        // The schema of stack files refuses null.
+        assert!(own.get("entrypoint").is_none());
+        assert_eq!(own["labels"], json!({}));
+        assert_eq!(own["deploy"]["labels"], json!({"traefik.enable": "true"}));
+        assert_eq!(own["deploy"]["replicas"], 3);
+        assert_eq!(own["configs"], config["services"]["web"]["configs"]);
     }
 }

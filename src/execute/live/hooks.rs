@@ -37,15 +37,17 @@ impl Live<'_> {
             }
         };
         let (key, since) = (&self.context.key, self.lock.epoch);
+        let mut undo = None;
         let failed = async {
             tokio::select! {
                 () = until_one_fails(engine, watch, serving(&sets.new)) => {
                     "was ended: a new replica failed".to_owned()
                 }
                 () = others => "was ended: another service goes back".to_owned(),
-                asked = requested(engine, key, since, &[Request::Undo]), if desired.goal == Goal::Roll => {
-                    facts.is_undone = true;
-                    format!("was ended: undone by {}", asked.who)
+                open = requested(engine, key, since, &[Request::Undo]), if desired.goal == Goal::Roll => {
+                    let why = format!("was ended: undone by {}", open.asked.who);
+                    undo = Some(open);
+                    why
                 }
             }
         };
@@ -53,6 +55,9 @@ impl Live<'_> {
         let ended = runner.run(phase, (replica, None), failed).await;
         if ended.end != HookEnd::Passed {
             self.memory.logs = ended.lines;
+        }
+        if let Some(open) = undo {
+            facts.is_undone = open.receive().await.is_some();
         }
         facts.hooks.insert(phase, ended.end);
     }
