@@ -9,11 +9,11 @@ use tokio::time::{Instant, sleep};
 use super::{
     live::{Live, PAUSE, Seen},
     plan::{Side, Stage},
-    tasks::{Health, health},
+    tasks::{Health, grace, health},
 };
 use crate::{
     analysis::Verdict,
-    docker::engine::swarm::{ServiceSpec, Task},
+    docker::engine::swarm::Task,
     drain::{
         Watched, Watcher, drain, report,
         watchers::{Old, start_all},
@@ -25,9 +25,6 @@ use crate::{
     proxy::traefik::labels::routed,
     settings::{Analysis, NoData},
 };
-
-/// Swarm's own default between SIGTERM and SIGKILL.
-const GRACE: Duration = Duration::from_secs(10);
 
 /// Where the tasks of one side run.
 struct Places {
@@ -263,12 +260,6 @@ impl Live<'_> {
         };
         self.settings.drain_wait.unwrap_or_else(|| grace(spec))
     }
-}
-
-/// The time that Swarm gives a task between SIGTERM and SIGKILL.
-pub fn grace(spec: &ServiceSpec) -> Duration {
-    let own = spec.task_template["ContainerSpec"]["StopGracePeriod"].as_u64();
-    own.map_or(GRACE, Duration::from_nanos)
 }
 
 fn counted(tasks: usize) -> String {

@@ -13,11 +13,12 @@ use tokio::{
 
 use super::{
     docker::DockerStack,
-    drain::grace,
     is_twin,
     plan::{Facts, Observed, Side, Stage, Step},
     reduce::{Twin, Wanted, twin_of},
-    tasks::{Health, Progress, addresses, are_same, has_aliases, hash, health, progress, stay},
+    tasks::{
+        Health, Progress, addresses, are_same, grace, has_aliases, hash, health, progress, stay,
+    },
     undo_to,
 };
 use crate::{

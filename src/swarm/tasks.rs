@@ -1,6 +1,6 @@
 //! What the tasks of a service and its update status say. Pure.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -11,6 +11,9 @@ use crate::{
 
 /// On a service of a stack: the image as the file names it.
 pub const FILE_IMAGE: &str = "com.docker.stack.image";
+
+/// Swarm's own default between SIGTERM and SIGKILL.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// How a set of new tasks is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,6 +147,12 @@ pub fn stay(own: &Service, tasks: &[Task], wanted: Option<u64>) -> bool {
     let running: Vec<&Task> = tasks.iter().filter(|task| task.runs()).collect();
     running.iter().all(|task| essence(&task.spec) == version)
         && wanted.is_none_or(|wanted| running.len() as u64 <= wanted)
+}
+
+/// The time that Swarm gives a task between SIGTERM and SIGKILL.
+pub fn grace(spec: &ServiceSpec) -> Duration {
+    let own = spec.task_template["ContainerSpec"]["StopGracePeriod"].as_u64();
+    own.map_or(GRACE, Duration::from_nanos)
 }
 
 /// The addresses of a task, one in each of its networks.
